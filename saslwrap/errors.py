@@ -1,0 +1,147 @@
+"""The error tree. Every error says who is at fault, by its type, and what to do, by its text.
+
+Nothing secret and no plaintext ever stands in a text: texts are built from constants, numbers,
+names of mechanisms and ciphers, and what the peer sent in clear.
+"""
+
+from __future__ import annotations
+
+import copy
+import enum
+from typing import Any, Self
+
+__all__ = [
+    "AuthenticationError",
+    "ContextBusyError",
+    "FrameTooLargeError",
+    "IntegrityError",
+    "MalformedMessageError",
+    "MechanismUnavailableError",
+    "MutualAuthenticationError",
+    "NegotiationError",
+    "OutOfSequenceError",
+    "ProtocolError",
+    "SASLError",
+    "SecurityStatus",
+    "TruncatedStreamError",
+    "UsageError",
+]
+
+
+class SecurityStatus(enum.IntEnum):
+    """SSPI's SECURITY_STATUS codes (winerror.h) that an error of this package can stand for."""
+
+    SEC_E_UNSUPPORTED_FUNCTION = 0x80090302
+    SEC_E_INTERNAL_ERROR = 0x80090304
+    SEC_E_SECPKG_NOT_FOUND = 0x80090305
+    SEC_E_INVALID_TOKEN = 0x80090308
+    SEC_E_LOGON_DENIED = 0x8009030C
+    SEC_E_MESSAGE_ALTERED = 0x8009030F
+    SEC_E_OUT_OF_SEQUENCE = 0x80090310
+    SEC_E_CONTEXT_EXPIRED = 0x80090317
+    SEC_E_INCOMPLETE_MESSAGE = 0x80090318
+    SEC_E_MUTUAL_AUTH_FAILED = 0x80090363
+    SEC_E_QOP_NOT_SUPPORTED = 0x8009030A
+    SEC_E_ALGORITHM_MISMATCH = 0x80090331
+
+
+class SASLError(Exception):
+    """The root of all errors of this package."""
+
+    #: The SSPI code that says the same (SECURITY_STATUS).
+    status: SecurityStatus = SecurityStatus.SEC_E_INTERNAL_ERROR
+
+    def fresh(self) -> Self:
+        """Give the same error anew: same type, text and attributes; no traceback, no cause."""
+        error = copy.copy(self)
+        error.__dict__.pop("__notes__", None)
+        return error
+
+
+class UsageError(SASLError):
+    """The caller's mistake: deterministic, and never caused by what a peer sent."""
+
+    status = SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
+
+
+class ContextBusyError(UsageError):
+    """A second sealer, or a second unsealer, entered a context that has one at work."""
+
+
+class MechanismUnavailableError(SASLError):
+    """An extra, a cipher or a legacy provider is missing; the text says what to install or set."""
+
+    status = SecurityStatus.SEC_E_SECPKG_NOT_FOUND
+
+
+class NegotiationError(SASLError):
+    """Our policy and the peer's offer do not meet; the text names both."""
+
+    status = SecurityStatus.SEC_E_ALGORITHM_MISMATCH
+
+
+class AuthenticationError(SASLError):
+    """The login was refused."""
+
+    status = SecurityStatus.SEC_E_LOGON_DENIED
+
+
+class MutualAuthenticationError(AuthenticationError):
+    """The *peer* did not prove that it knows the secret: it is not who it claims to be."""
+
+    status = SecurityStatus.SEC_E_MUTUAL_AUTH_FAILED
+
+
+class ProtocolError(SASLError, ConnectionError):
+    """The peer broke the protocol."""
+
+    status = SecurityStatus.SEC_E_INVALID_TOKEN
+
+
+class MalformedMessageError(ProtocolError):
+    """A message of the login cannot be parsed, or breaks its grammar's rules."""
+
+
+class FrameTooLargeError(ProtocolError):
+    """A length field announces more than we said we can receive (RFC 4422 section 3.7).
+
+    :ivar announced: the length that the peer announced, in octets
+    :ivar limit: the local maxbuf, in octets
+    """
+
+    def __init__(self, announced: int, limit: int, hint: str = "") -> None:
+        super().__init__(
+            f"the peer announced a frame of {announced} octets, our maxbuf is {limit}{hint}"
+        )
+        self.announced = announced
+        self.limit = limit
+        self._hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.announced, self.limit, self._hint), dict(self.__dict__)
+
+
+class TruncatedStreamError(ProtocolError):
+    """The connection ended inside a frame or inside the login: something was cut off."""
+
+    status = SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
+
+
+class IntegrityError(SASLError, ConnectionError):
+    """A token does not authenticate. One type and one text for every cause inside it."""
+
+    status = SecurityStatus.SEC_E_MESSAGE_ALTERED
+
+    def __init__(self, text: str = "a protected message was altered or forged") -> None:
+        super().__init__(text)
+
+
+class OutOfSequenceError(IntegrityError):
+    """A token carries another sequence number than is due: one was lost, replayed or reordered."""
+
+    status = SecurityStatus.SEC_E_OUT_OF_SEQUENCE
+
+    def __init__(
+        self, text: str = "a protected message is out of sequence: lost, replayed or reordered"
+    ) -> None:
+        super().__init__(text)

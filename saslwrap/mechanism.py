@@ -1,0 +1,164 @@
+"""Mechanisms: one side of a SASL exchange (RFC 4422). They take messages and give messages.
+
+A mechanism does no I/O and is used once. It ends in a security context, or in none where no layer
+was negotiated. The base classes hold what is the same for all: the order of calls, the latch, and
+that errors leave as fresh copies, after the frames that saw a password are gone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar, NoReturn, Protocol, TypeVar
+
+from saslwrap.context import Buffer, SecurityContext
+from saslwrap.errors import NegotiationError, ProtocolError, SASLError, UsageError
+from saslwrap.properties import ChannelInfo, SecurityProperties
+
+__all__ = ["ClientMechanism", "ServerMechanism", "choose_mechanism"]
+
+
+class Mechanism(ABC):
+    """What both sides share. Subclasses implement `_step`, and call `_finish` at its end."""
+
+    #: IANA name, in upper case.
+    name: ClassVar[str]
+
+    #: Whether `step` may wait for something outside (a KDC, a database): run it in a thread then.
+    may_block: bool = False
+
+    #: Who authenticates: known from the start by a client, at completion by a server.
+    authcid: str | None = None
+
+    #: On whose behalf, where that differs and was said.
+    authzid: str | None = None
+
+    def __init__(self) -> None:
+        self._channel = ChannelInfo()
+        self._started = False
+        self._complete = False
+        self._context: SecurityContext | None = None
+        self._fault: SASLError | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether this side is done and satisfied."""
+        return self._complete
+
+    @property
+    def context(self) -> SecurityContext | None:
+        """The security context, None if no layer was negotiated (`QOP.AUTH`).
+
+        :raises UsageError: before completion
+        """
+        if not self._complete:
+            raise UsageError(f"{self.name} has no context before it is complete")
+        return self._context
+
+    def bind_channel(self, info: ChannelInfo) -> None:
+        """Learn about the channel below. Drivers call it before the first step.
+
+        :raises UsageError: after the first step
+        """
+        if self._started:
+            raise UsageError("bind_channel comes before the first step; a mechanism is used once")
+        self._channel = info
+
+    def step(self, message: Buffer | None) -> bytes | None:
+        """Take the peer's message, give the next one.
+
+        None is no message, in both directions; `b""` is one that is empty.
+
+        :raises ProtocolError: the message comes after completion, or cannot be parsed
+        :raises NegotiationError: policy and offer do not meet
+        :raises AuthenticationError: the peer was refused, or did not prove itself
+        :raises SASLError: a former step failed, with its type and text
+        """
+        self._started = True
+        if self._fault is not None:
+            raise self._fault.fresh()
+        try:
+            if self._complete:
+                raise ProtocolError(f"the peer sent a message after {self.name} was complete")
+            return self._step(None if message is None else bytes(message))
+        except SASLError as error:
+            fault = self._fault = error.fresh()
+            self._forget()
+        except BaseException:
+            self._fault = SASLError(f"an earlier step of {self.name} was interrupted; start anew")
+            self._forget()
+            raise
+        raise fault.fresh()
+
+    @abstractmethod
+    def _step(self, message: bytes | None) -> bytes | None: ...
+
+    def _forget(self) -> None:  # noqa: B027 - most have nothing to forget
+        """Drop what is secret, after a failure."""
+
+    def _finish(self, context: SecurityContext | None) -> None:
+        self._context = context
+        self._complete = True
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a mechanism is one connection's; it cannot be copied or pickled")
+
+    def __repr__(self) -> str:
+        state = "failed" if self._fault else "complete" if self._complete else "incomplete"
+        return f"<{type(self).__name__} {state}>"
+
+
+class ClientMechanism(Mechanism):
+    """The side that logs in. A server-first one may get its challenge without `step(None)`."""
+
+    @classmethod
+    @abstractmethod
+    def best_ssf(cls, properties: SecurityProperties, external_ssf: int = 0) -> int | None:
+        """The greatest SSF this mechanism can reach within `properties`, None if it cannot."""
+
+
+class ServerMechanism(Mechanism):
+    """The side that is logged in to. Its first `step` takes the initial response, None without."""
+
+
+class _Candidate(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def best_ssf(self, properties: SecurityProperties, external_ssf: int = 0) -> int | None: ...
+
+
+C = TypeVar("C", bound=_Candidate)
+
+
+def choose_mechanism(
+    offered: Iterable[str],
+    candidates: Iterable[C],
+    properties: SecurityProperties = SecurityProperties(),  # noqa: B008 - frozen
+    *,
+    external_ssf: int = 0,
+) -> C:
+    """Choose the strongest mechanism that the server offers and the properties allow.
+
+    :param offered: the server's names (supportedSASLMechanisms, AUTH=...), in any case
+    :param candidates: what we can do, mechanisms or their classes, the preferred one first among
+        equals
+    :param external_ssf: what the channel below gives, as in `ChannelInfo`
+    :raises NegotiationError: none fits; the text names what was offered and what was wanted
+    """
+    offered, candidates = list(offered), list(candidates)
+    names = {name.upper() for name in offered}
+    reachable = [
+        (ssf, candidate)
+        for candidate in candidates
+        if candidate.name.upper() in names
+        and (ssf := candidate.best_ssf(properties, external_ssf)) is not None
+    ]
+    if reachable:
+        return max(reachable, key=lambda pair: pair[0])[1]
+    raise NegotiationError(
+        f"the server offers {', '.join(offered) or 'no mechanism'}; wanted: one of "
+        f"{', '.join(candidate.name for candidate in candidates) or 'none'} with an SSF of "
+        f"{properties.min_ssf} to {properties.max_ssf}; add a mechanism, or lower min_ssf if that "
+        "is safe here"
+    )

@@ -1,0 +1,833 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
+
+import saslwrap
+from saslwrap.errors import (
+    MalformedMessageError,
+    MechanismUnavailableError,
+    MutualAuthenticationError,
+    NegotiationError,
+    ProtocolError,
+    SASLError,
+    UsageError,
+)
+from saslwrap.mechanisms.digest_md5 import DigestMD5Client, DigestMD5Server, ciphers
+from saslwrap.mechanisms.digest_md5.directives import parse_directives
+from saslwrap.properties import CIPHER_NAMES, ChannelInfo, SecurityProperties
+from saslwrap.testing.pairs import PROTECTIONS, properties_for
+from tests.vectors.reference import Login, Raw, write
+
+LOGIN = Login()
+ANYTHING = SecurityProperties(min_ssf=0, ciphers=CIPHER_NAMES)
+AUTH_ONLY = SecurityProperties(min_ssf=0, max_ssf=0)
+JDK_ORDER = ("3des", "rc4", "des", "rc4-56", "rc4-40")
+
+
+def make(**changes: Any) -> DigestMD5Client:
+    arguments: dict[str, Any] = {
+        "username": LOGIN.username,
+        "password": LOGIN.password,
+        "service": "ldap",
+        "host": "localhost",
+        "generate_cnonce": lambda: LOGIN.cnonce,
+    }
+    return DigestMD5Client(**arguments | changes)
+
+
+def answer(client: DigestMD5Client, challenge: bytes) -> dict[str, bytes]:
+    """The response's directives; each stands once."""
+    response = client.step(challenge)
+    assert response is not None
+    directives = parse_directives(response, 4096)
+    return {name: directives.required(name) for name in directives}
+
+
+def said(challenge: bytes = LOGIN.challenge(), **changes: Any) -> dict[str, bytes]:
+    return answer(make(**changes), challenge)
+
+
+# ---------------------------------------------------------------- the messages
+
+
+def test_a_login_with_a_layer() -> None:
+    client = make()
+    assert client.step(None) is None
+    assert client.step(LOGIN.challenge()) == (
+        b'username="alice",realm="example.com",nonce="N0nce",cnonce="Cn0nce",nc=00000001,'
+        b'qop=auth-conf,cipher=rc4,maxbuf=65536,digest-uri="ldap/localhost",'
+        b"response=%b,charset=utf-8" % LOGIN.response.encode()
+    )
+    assert not client.complete
+    assert client.step(LOGIN.proof) is None
+    assert client.complete
+    assert client.context is not None
+    assert client.context.cipher == "rc4"
+
+
+def test_a_login_without_a_layer() -> None:
+    client, login = make(properties=AUTH_ONLY), Login(qop="auth", cipher=None)
+    directives = answer(client, login.challenge())
+    assert directives["qop"] == b"auth"
+    assert directives["response"] == login.response.encode()
+    assert "cipher" not in directives
+    assert client.step(login.proof) is None
+    assert client.complete
+    assert client.context is None
+
+
+def test_a_login_that_starts_with_the_challenge() -> None:
+    client = make()
+    client.step(LOGIN.challenge())
+    client.step(LOGIN.proof)
+    assert client.complete
+
+
+def test_the_client_has_nothing_to_say_first() -> None:
+    client = make()
+    assert client.step(None) is None
+    assert client.step(None) is None
+    assert client.authcid == "alice"
+    assert client.authzid is None
+
+
+def test_there_is_no_context_before_the_end() -> None:
+    client = make()
+    client.step(LOGIN.challenge())
+    with pytest.raises(UsageError, match="no context before it is complete"):
+        _ = client.context
+
+
+@pytest.mark.parametrize("protection", PROTECTIONS)
+def test_each_layer_computes_its_response(protection: str) -> None:
+    cipher = protection if protection in CIPHER_NAMES else None
+    login = Login(qop="auth-conf" if cipher else protection, cipher=cipher)
+    directives = said(properties=properties_for(protection))
+    assert directives["response"] == login.response.encode()
+    assert directives.get("cipher") == (cipher and cipher.encode())
+
+
+def test_neither_opaque_nor_algorithm_is_sent() -> None:
+    challenge = LOGIN.challenge(opaque='"x"', domain='"y"', stale="true")
+    assert not {"opaque", "domain", "algorithm", "stale"} & set(said(challenge))
+
+
+@pytest.mark.parametrize("max_buffer", [17, 4096, 16777215])
+def test_our_maxbuf_is_always_announced_with_a_layer(max_buffer: int) -> None:
+    client = make(properties=SecurityProperties(max_buffer=max_buffer))
+    assert answer(client, LOGIN.challenge())["maxbuf"] == b"%d" % max_buffer
+    client.step(LOGIN.proof)
+    assert client.context is not None
+    assert client.context.local_maxbuf == max_buffer
+
+
+def test_the_servers_maxbuf_bounds_our_messages() -> None:
+    client = make()
+    client.step(LOGIN.challenge(maxbuf="1024"))
+    client.step(LOGIN.proof)
+    assert client.context is not None
+    assert client.context.peer_maxbuf == 1024
+    assert client.context.stream_sizes.maximum_message == 1008
+
+
+def test_the_cnonce_has_128_bits_and_more_and_never_comes_again() -> None:
+    cnonces = {
+        answer(DigestMD5Client("a", "b", service="ldap", host="h"), LOGIN.challenge())["cnonce"]
+        for _ in range(50)
+    }
+    assert len(cnonces) == 50
+    assert min(map(len, cnonces)) >= 128 / 6
+
+
+# ---------------------------------------------------------------- the challenge's directives
+
+
+@pytest.mark.parametrize("name", ["nonce", "algorithm"])
+def test_a_required_directive_is_missing(name: str) -> None:
+    with pytest.raises(MalformedMessageError, match=name):
+        said(LOGIN.challenge(**{name: None}), properties=ANYTHING)
+
+
+REPEATED: dict[str, list[str | bytes]] = {
+    "nonce": ['"N0nce"', '"N0nce"'],
+    "algorithm": ["md5-sess", "md5-sess"],
+    "qop": ['"auth-conf"', '"auth"'],
+    "stale": ["true", "true"],
+    "maxbuf": ["65536", "65536"],
+    "charset": ["utf-8", "utf-8"],
+    "cipher": ['"rc4"', '"3des"'],
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_a_directive_is_repeated(name: str) -> None:
+    with pytest.raises(MalformedMessageError, match=f"{name} stands 2 times"):
+        said(LOGIN.challenge(**{name: REPEATED[name]}), properties=ANYTHING)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("nonce", '""'),
+        ("algorithm", "md5"),
+        ("algorithm", '""'),
+        ("algorithm", "md5-sessions"),
+        ("charset", "iso-8859-1"),
+        ("charset", '""'),
+        ("charset", "utf8"),
+        ("qop", '""'),
+        ("qop", '","'),
+        ("qop", "token"),
+        ("qop", '"auth-int2,AUTH_CONF"'),
+        ("cipher", '" , "'),
+    ],
+)
+def test_a_directive_breaks_its_rule(name: str, raw: str) -> None:
+    with pytest.raises(MalformedMessageError):
+        said(LOGIN.challenge(**{name: raw}), properties=ANYTHING)
+
+
+@pytest.mark.parametrize("raw", ["1", "md5", '"(x)"', "md5-sess"])
+def test_unknown_directives_are_ignored_and_may_repeat(raw: str) -> None:
+    challenge = LOGIN.challenge(opaque=[raw, raw], domain=[raw], x_new=[raw, raw, raw], rspauth=raw)
+    assert said(challenge) == said()
+
+
+def test_names_and_literals_have_no_case() -> None:
+    challenge = (
+        b'REALM="example.com",Nonce="N0nce",QOP="AUTH,Auth-Conf",CIPHER="RC4,3DES",'
+        b"MaxBuf=65536,CharSet=UTF-8,Algorithm=MD5-Sess,STALE=TRUE"
+    )
+    assert said(challenge) == said()
+    assert said(challenge)["qop"] == b"auth-conf"
+
+
+def requoted(challenge: bytes, quoted: str) -> bytes:
+    directives = parse_directives(challenge, 2048)
+    return write({name: quoted.format(directives.required(name).decode()) for name in directives})
+
+
+@pytest.mark.parametrize("quoted", ["{}", '"{}"'])
+def test_any_directive_may_be_quoted_or_not(quoted: str) -> None:
+    challenge = LOGIN.challenge(qop="auth-conf", cipher="rc4")
+    assert said(requoted(challenge, quoted)) == said(challenge)
+
+
+@pytest.mark.parametrize("order", [reversed, sorted])
+def test_the_order_of_directives_is_free(order: Any) -> None:
+    parts = parse_directives(LOGIN.challenge(), 2048)
+    raw: dict[str, Raw] = {
+        name: f'"{parts.required(name).decode()}"' for name in order(list(parts))
+    }
+    assert list(raw) != list(parts)
+    assert said(write(raw)) == said()
+
+
+def test_without_qop_the_server_offers_auth() -> None:
+    assert said(LOGIN.challenge(qop=None), properties=ANYTHING)["qop"] == b"auth"
+    with pytest.raises(NegotiationError, match="offers auth"):
+        said(LOGIN.challenge(qop=None))
+
+
+def test_unknown_tokens_of_qop_and_cipher_are_ignored() -> None:
+    challenge = LOGIN.challenge(qop='"token, auth-conf ,x"', cipher='"aes,\t3des ,, x"')
+    assert said(challenge)["cipher"] == b"3des"
+
+
+@pytest.mark.parametrize("cipher", [None, '"aes,aes-ctr"'])
+def test_without_a_known_cipher_there_is_no_confidentiality(cipher: str | None) -> None:
+    challenge = LOGIN.challenge(cipher=cipher)
+    assert said(challenge, properties=ANYTHING)["qop"] == b"auth-int"
+    with pytest.raises(NegotiationError):
+        said(challenge)
+
+
+@pytest.mark.parametrize(
+    ("raw", "maximum"),
+    [
+        (None, 65520),
+        ("17", 1),
+        ("22", 6),
+        ("65536", 65520),
+        ("16777215", 16777199),
+        ("0000000000000000000000065536", 65520),
+        ('" 65536 "', 65520),
+        ('" 0000000000065536 "', 65520),
+        ('"\t1024"', 1008),
+        (" 1024 ", 1008),
+    ],
+)
+def test_a_maxbuf_that_can_be_used(raw: str | None, maximum: int) -> None:
+    client = make()
+    client.step(LOGIN.challenge(maxbuf=raw))
+    client.step(LOGIN.proof)
+    assert client.context is not None
+    assert client.context.stream_sizes.maximum_message == maximum
+
+
+NOT_IN_RANGE = ["0", "16", "16777216", "4294967296", "000", "9" * 400, "99999999"]
+NOT_A_NUMBER = ['""', '" "', "1e3", "-1", "+1", "0x1000", "65536.0", '"6 5"', '"\xb2"', '"1,2"']
+
+
+@pytest.mark.parametrize("raw", NOT_IN_RANGE)
+def test_a_maxbuf_out_of_range(raw: str) -> None:
+    with pytest.raises(MalformedMessageError, match="maxbuf is not in"):
+        said(LOGIN.challenge(maxbuf=raw))
+
+
+@pytest.mark.parametrize("raw", NOT_IN_RANGE)
+def test_a_maxbuf_out_of_range_does_not_matter_without_a_layer(raw: str) -> None:
+    assert said(LOGIN.challenge(maxbuf=raw), properties=AUTH_ONLY)["qop"] == b"auth"
+
+
+@pytest.mark.parametrize("raw", NOT_A_NUMBER)
+@pytest.mark.parametrize("policy", [AUTH_ONLY, ANYTHING], ids=["auth", "layer"])
+def test_a_maxbuf_that_is_no_number(raw: str, policy: SecurityProperties) -> None:
+    with pytest.raises(MalformedMessageError, match="maxbuf is not a decimal number"):
+        said(LOGIN.challenge(maxbuf=raw), properties=policy)
+
+
+@pytest.mark.parametrize("maxbuf", ["17", "21"])
+def test_a_maxbuf_that_no_block_fits(maxbuf: str) -> None:
+    policy = SecurityProperties(ciphers=("3des",))
+    with pytest.raises(NegotiationError, match=f"maxbuf of {maxbuf} octets is too small"):
+        said(LOGIN.challenge(maxbuf=maxbuf), properties=policy)
+    assert said(LOGIN.challenge(maxbuf="22"), properties=policy)["cipher"] == b"3des"
+
+
+# ---------------------------------------------------------------- realm
+
+
+@pytest.mark.parametrize(
+    ("offered", "asked", "sent"),
+    [
+        ([], None, None),
+        (['"one"'], None, b"one"),
+        (['"one"', '"two"'], None, b"one"),
+        (['"one"', '"two"'], "two", b"two"),
+        (['""'], None, b""),
+        ([], "mine", b"mine"),
+        (['"one"'], "", b""),
+        ([r'"a \"b\" \\ c"'], None, rb'a "b" \ c'),
+    ],
+)
+def test_the_realm_is_ours_or_else_the_servers_first(
+    offered: list[str], asked: str | None, sent: bytes | None
+) -> None:
+    directives = said(LOGIN.challenge(realm=offered), realm=asked)
+    assert directives.get("realm") == sent
+    login = Login(realm=None if sent is None else sent.decode())
+    assert directives["response"] == login.response.encode()
+
+
+# ---------------------------------------------------------------- names and their octets
+
+IDENTITIES = [
+    ("alice", "example.com", "s3cret"),
+    ("J\xfcrgen", "m\xfcller.example", "p\xe4ss"),
+    ("J\xfcrgen", "example.com", "\u043f\u0430\u0440\u043e\u043b\u044c"),
+    ("\u0418\u0432\u0430\u043d", "m\xfcller.example", "p\xe4ss"),
+    ("\u0418\u0432\u0430\u043d", "\u043c\u0438\u0440", "\u043f\u0430\u0440"),
+    ("a", "b", "pa\u20ac\xe4"),
+    ("emoji \U0001f511", "b", ""),
+]
+
+
+@pytest.mark.parametrize(("username", "realm", "password"), IDENTITIES)
+def test_each_string_is_hashed_by_itself_under_utf_8(
+    username: str, realm: str, password: str
+) -> None:
+    login = Login(username=username, realm=realm, password=password)
+    directives = said(login.challenge(), username=username, password=password)
+    assert directives["username"] == username.encode()
+    assert directives["realm"] == realm.encode()
+    assert directives["charset"] == b"utf-8"
+    assert directives["response"] == login.response.encode()
+
+
+@pytest.mark.parametrize(("username", "realm", "password"), IDENTITIES)
+@pytest.mark.parametrize("encoding", ["utf8", "gsasl"])
+def test_the_other_ways_of_hashing(username: str, realm: str, password: str, encoding: str) -> None:
+    secret = password.encode()
+    if encoding == "gsasl" and max(password, default="") <= "\xff":
+        secret = password.encode("latin-1")
+    hashed = username.encode(), realm.encode(), secret
+    login = Login(username=username, realm=realm, hashed=hashed)
+    directives = said(
+        login.challenge(), username=username, password=password, hash_encoding=encoding
+    )
+    assert directives["response"] == login.response.encode()
+
+
+@pytest.mark.parametrize("encoding", ["auto", "utf8", "gsasl"])
+def test_without_charset_all_is_latin_1(encoding: str) -> None:
+    names = ("J\xfcrgen", "m\xfcller", "p\xe4ss")
+    octets = tuple(name.encode("latin-1") for name in names)
+    login = Login(hashed=(octets[0], octets[1], octets[2]))
+    directives = said(
+        login.challenge(charset=None, realm=b'"m\xfcller"'),
+        username=names[0],
+        password=names[2],
+        hash_encoding=encoding,
+    )
+    assert directives["username"] == octets[0]
+    assert directives["realm"] == octets[1]
+    assert directives["response"] == login.response.encode()
+    assert "charset" not in directives
+
+
+@pytest.mark.parametrize("name", ["username", "realm", "password"])
+def test_without_charset_nothing_beyond_latin_1_can_be_said(name: str) -> None:
+    with pytest.raises(NegotiationError, match="beyond ISO 8859-1") as caught:
+        said(LOGIN.challenge(charset=None), **{name: "\u043f\u0430\u0440"})
+    assert caught.value.__context__ is None
+
+
+def without_charset(realm: bytes) -> Login:
+    """What is hashed is what travels, since both are ISO 8859-1."""
+    return Login(hashed=(b"alice", realm, LOGIN.password.encode()))
+
+
+@pytest.mark.parametrize("realm", [b"m\xc3\xbcller", b"\xc2\xa3"])
+def test_without_charset_a_realm_is_no_utf_8_even_if_it_could_be(realm: bytes) -> None:
+    login = without_charset(realm)
+    assert said(login.challenge(charset=None, realm=b'"%b"' % realm))["response"] == (
+        login.response.encode()
+    )
+
+
+@pytest.mark.parametrize("realm", [b"m\xc3\xbcller", b"\xc2\xa3"])
+def test_without_charset_our_own_realm_is_latin_1_too(realm: bytes) -> None:
+    login = without_charset(realm)
+    directives = said(login.challenge(charset=None), realm=realm.decode("latin-1"))
+    assert directives["realm"] == realm
+    assert directives["response"] == login.response.encode()
+
+
+@pytest.mark.parametrize("username", ['a"b', "a\\b", "DOMAIN\\user", "a,b=c", " a ", 'x\\"'])
+def test_names_are_escaped_and_hashed_unescaped(username: str) -> None:
+    login = Login(username=username)
+    client = make(username=username)
+    response = client.step(LOGIN.challenge())
+    assert response is not None
+    assert parse_directives(response, 4096)["username"][0] == (username.encode(),) * 2
+    assert b"response=" + login.response.encode() in response
+
+
+def test_an_authzid_is_utf_8_and_never_converted() -> None:
+    login = Login(authzid="u:j\xfcrgen")
+    client = make(authzid=login.authzid)
+    directives = answer(client, LOGIN.challenge())
+    assert directives["authzid"] == "u:j\xfcrgen".encode()
+    assert directives["response"] == login.response.encode()
+    assert client.authzid == "u:j\xfcrgen"
+
+
+def test_an_authzid_is_utf_8_without_charset_too() -> None:
+    directives = said(LOGIN.challenge(charset=None), authzid="\u0418\u0432\u0430\u043d")
+    assert directives["authzid"] == "\u0418\u0432\u0430\u043d".encode()
+    login = Login(authzid="\u0418\u0432\u0430\u043d")
+    assert directives["response"] == login.response.encode()
+
+
+@pytest.mark.parametrize(
+    ("service", "host", "serv_name", "uri"),
+    [
+        ("imap", "mail.example.com", None, "imap/mail.example.com"),
+        ("smtp", "mail3.example.com", "example.com", "smtp/mail3.example.com/example.com"),
+        ("ldap", "localhost", "LOCALHOST", "ldap/localhost"),
+        ("LDAP", "Dc1.Example.com", None, "LDAP/Dc1.Example.com"),
+        ("ldap", "::1", None, "ldap/::1"),
+    ],
+)
+def test_the_digest_uri(service: str, host: str, serv_name: str | None, uri: str) -> None:
+    directives = said(service=service, host=host, serv_name=serv_name)
+    assert directives["digest-uri"] == uri.encode()
+    assert directives["response"] == Login(uri=uri).response.encode()
+
+
+# ---------------------------------------------------------------- real peers' quirks
+
+
+def test_a_server_of_the_jdk() -> None:
+    """It quotes maxbuf, and prefers 3des; seen on OpenJDK 17."""
+    challenge = (
+        b'realm="example.com",nonce="N0nce",qop="auth,auth-int,auth-conf",charset=utf-8,'
+        b'cipher="3des,rc4,des,rc4-56,rc4-40",maxbuf="1024",algorithm=md5-sess'
+    )
+    client = make(properties=SecurityProperties(ciphers=JDK_ORDER))
+    assert answer(client, challenge)["cipher"] == b"3des"
+    client.step(Login(cipher="3des").proof)
+    assert client.context is not None
+    assert client.context.peer_maxbuf == 1024
+
+
+def test_a_server_of_microsoft() -> None:
+    """Its nonce is long, its algorithm may be quoted, and it says nothing of maxbuf."""
+    nonce = "+Upgraded+v1" + "9fe2" * 40 + "=="
+    challenge = (
+        b'qop="auth,auth-int,auth-conf",cipher="3des,rc4",algorithm="md5-sess",'
+        b'nonce="%b",charset="utf-8",realm="ad.example.com"' % nonce.encode()
+    )
+    login = Login(nonce=nonce, realm="ad.example.com")
+    client = make()
+    directives = answer(client, challenge)
+    assert directives["nonce"] == nonce.encode()
+    assert directives["response"] == login.response.encode()
+    assert client.step(login.proof) is None
+    assert client.context is not None
+    assert client.context.peer_maxbuf == 65536
+
+
+def test_a_server_of_gsasl() -> None:
+    """No realm, no maxbuf, and integrity at best."""
+    challenge = b'nonce="N0nce", qop="auth, auth-int", charset=utf-8, algorithm=md5-sess'
+    client = make(properties=SecurityProperties(min_ssf=1))
+    login = Login(realm=None, qop="auth-int", cipher=None)
+    directives = answer(client, challenge)
+    assert "realm" not in directives
+    assert directives["response"] == login.response.encode()
+    assert client.step(login.proof) is None
+
+
+@pytest.mark.parametrize("nonce", [r"a\"b", r"a\\b", "x" * 1900, "a b", "a,b"])
+def test_the_nonce_goes_back_as_it_came(nonce: str) -> None:
+    client = make()
+    response = client.step(LOGIN.challenge(nonce=f'"{nonce}"'))
+    assert response is not None
+    assert b',nonce="%b",' % nonce.encode() in response
+
+
+# ---------------------------------------------------------------- policy and the channel below
+
+
+@pytest.mark.parametrize(
+    ("protection", "qop"),
+    [("rc4", b"auth-conf"), ("auth-int", b"auth-int"), ("auth", b"auth")],
+)
+def test_the_policy_decides_on_the_qop(protection: str, qop: bytes) -> None:
+    assert said(properties=properties_for(protection))["qop"] == qop
+
+
+@pytest.mark.parametrize("cipher", CIPHER_NAMES)
+def test_weak_ciphers_have_to_be_asked_for(cipher: str) -> None:
+    challenge = LOGIN.challenge(qop='"auth-conf"', cipher=f'"{cipher}"')
+    if cipher in ("rc4", "3des"):
+        assert said(challenge)["cipher"] == cipher.encode()
+    else:
+        with pytest.raises(NegotiationError):
+            said(challenge)
+    policy = SecurityProperties(min_ssf=2, ciphers=(cipher,))
+    assert said(challenge, properties=policy)["cipher"] == cipher.encode()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"qop": '"auth"'},
+        {"qop": '"auth,auth-int"'},
+        {"cipher": '"rc4-40"'},
+        {"cipher": '"rc4-40,des,rc4-56"'},
+    ],
+)
+def test_a_stripped_offer_is_refused_before_anything_is_sent(changes: dict[str, str]) -> None:
+    client = make()
+    with pytest.raises(NegotiationError):
+        client.step(LOGIN.challenge(**changes))
+    assert not client.complete
+
+
+def test_tls_below_makes_a_layer_needless() -> None:
+    client, login = make(), Login(qop="auth", cipher=None)
+    client.bind_channel(ChannelInfo(external_ssf=256))
+    assert answer(client, login.challenge())["qop"] == b"auth"
+    client.step(login.proof)
+    assert client.context is None
+
+
+def test_a_layer_over_tls_is_had_by_insisting() -> None:
+    client = make(properties=SecurityProperties(require_layer=True))
+    client.bind_channel(ChannelInfo(external_ssf=256))
+    assert answer(client, LOGIN.challenge())["qop"] == b"auth-conf"
+
+
+def test_a_layer_that_was_insisted_on_or_nothing() -> None:
+    client = make(properties=SecurityProperties(require_layer=True))
+    client.bind_channel(ChannelInfo(external_ssf=256))
+    with pytest.raises(NegotiationError, match="a layer in any case"):
+        client.step(LOGIN.challenge(qop="auth"))
+
+
+def test_no_layer_is_left_to_tls() -> None:
+    client = make(properties=SecurityProperties(require_layer=False))
+    client.bind_channel(ChannelInfo(external_ssf=128))
+    assert answer(client, LOGIN.challenge())["qop"] == b"auth"
+    with pytest.raises(UsageError, match="require_layer=False leaves min_ssf=112 to TLS"):
+        said(properties=SecurityProperties(require_layer=False))
+
+
+def test_the_channel_is_told_before_the_first_step() -> None:
+    client = make()
+    client.step(None)
+    with pytest.raises(UsageError, match="before the first step"):
+        client.bind_channel(ChannelInfo(external_ssf=256))
+
+
+# ---------------------------------------------------------------- the server's proof
+
+UNPROVEN = [
+    pytest.param(None, id="success without it"),
+    pytest.param(b"rspauth=" + b"0" * 32, id="wrong"),
+    pytest.param(b"rspauth=" + LOGIN.rspauth.upper().encode(), id="upper case"),
+    pytest.param(b"rspauth=" + LOGIN.response.encode(), id="the client's own response"),
+    pytest.param(b"rspauth=" + LOGIN.rspauth[:-1].encode(), id="cut"),
+    pytest.param(b"rspauth=" + LOGIN.rspauth.encode() + b"0", id="too long"),
+    pytest.param(b'rspauth=""', id="empty"),
+    pytest.param(b"x=y", id="missing"),
+    pytest.param(b"response=" + LOGIN.rspauth.encode(), id="under another name"),
+    pytest.param(LOGIN.proof + b',nonce="x"', id="with a directive more"),
+    pytest.param(LOGIN.challenge(), id="another challenge"),
+    pytest.param(LOGIN.challenge(stale="true", nonce='"other"'), id="a stale challenge"),
+    pytest.param(b"rspauth=" + Login(nc="00000002").rspauth.encode(), id="of another nc"),
+    pytest.param(b"rspauth=" + Login(qop="auth").rspauth.encode(), id="of another qop"),
+    pytest.param(b"rspauth=" + Login(password="x").rspauth.encode(), id="of another password"),
+]
+
+
+@pytest.mark.parametrize("message", UNPROVEN)
+def test_a_server_that_does_not_prove_itself(message: bytes | None) -> None:
+    client = make()
+    client.step(LOGIN.challenge())
+    with pytest.raises(MutualAuthenticationError):
+        client.step(message)
+    assert not client.complete
+    with pytest.raises(UsageError):
+        _ = client.context
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"", b"OK", LOGIN.proof + b"," + LOGIN.proof, LOGIN.proof + b" OK", LOGIN.proof + b"\0"],
+)
+def test_a_proof_that_cannot_be_read(message: bytes) -> None:
+    client = make()
+    client.step(LOGIN.challenge())
+    with pytest.raises(MalformedMessageError):
+        client.step(message)
+    assert not client.complete
+
+
+@pytest.mark.parametrize(
+    "message",
+    [f'rspauth="{LOGIN.rspauth}"'.encode(), f" RspAuth = {LOGIN.rspauth} ,".encode()],
+)
+def test_a_proof_written_in_another_way(message: bytes) -> None:
+    client = make()
+    client.step(LOGIN.challenge())
+    client.step(message)
+    assert client.complete
+
+
+@pytest.mark.parametrize("message", [b"", LOGIN.proof, LOGIN.challenge()])
+def test_a_message_after_the_end(message: bytes) -> None:
+    client = make()
+    client.step(LOGIN.challenge())
+    client.step(LOGIN.proof)
+    with pytest.raises(ProtocolError, match="after DIGEST-MD5 was complete"):
+        client.step(message)
+
+
+@pytest.mark.parametrize("message", [b"", LOGIN.proof, b"OK", b"\xff" * 20, b"realm="])
+def test_what_is_no_challenge(message: bytes) -> None:
+    with pytest.raises(MalformedMessageError):
+        make().step(message)
+
+
+def test_a_nonce_that_is_our_own() -> None:
+    with pytest.raises(ProtocolError, match="reflected"):
+        make().step(LOGIN.challenge(nonce=f'"{LOGIN.cnonce}"'))
+
+
+# ---------------------------------------------------------------- sticky failures
+
+FAILURES: list[tuple[bytes, bytes | None, type[SASLError]]] = [
+    (LOGIN.challenge(qop="auth"), None, NegotiationError),
+    (LOGIN.challenge(nonce=None), None, MalformedMessageError),
+    (LOGIN.challenge(nonce='"Cn0nce"'), None, ProtocolError),
+    (LOGIN.challenge(), b"rspauth=x", MutualAuthenticationError),
+    (LOGIN.challenge(), b"", MalformedMessageError),
+]
+
+
+def fail(client: DigestMD5Client, *messages: bytes | None) -> SASLError:
+    for message in messages[:-1]:
+        client.step(message)
+    with pytest.raises(SASLError) as caught:
+        client.step(messages[-1])
+    return caught.value
+
+
+@pytest.mark.parametrize(("challenge", "proof", "kind"), FAILURES)
+def test_the_first_failure_stays(
+    challenge: bytes, proof: bytes | None, kind: type[SASLError]
+) -> None:
+    client = make()
+    first = fail(client, challenge) if proof is None else fail(client, challenge, proof)
+    assert type(first) is kind
+    for message in (LOGIN.challenge(), LOGIN.proof, None):
+        later = fail(client, message)
+        assert (type(later), str(later)) == (kind, str(first))
+        assert later is not first
+        assert later.__context__ is None
+    assert not client.complete
+    assert repr(client) == "<DigestMD5Client failed>"
+
+
+def test_a_cnonce_source_that_breaks_ends_the_login() -> None:
+    def broken() -> str:
+        raise LookupError("no randomness")
+
+    client = make(generate_cnonce=broken)
+    with pytest.raises(LookupError, match="no randomness"):
+        client.step(LOGIN.challenge())
+    assert "interrupted" in str(fail(client, LOGIN.challenge()))
+
+
+# ---------------------------------------------------------------- misuse
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"username": ""}, "username is empty"),
+        ({"username": "a\0b"}, "username has control characters"),
+        ({"username": "a\r\nb"}, "username has control characters"),
+        ({"username": "\udcff"}, "username has lone surrogates"),
+        ({"password": "\udcff"}, "password has lone surrogates"),
+        ({"realm": "a\x7f"}, "realm has control characters"),
+        ({"realm": "\ud800"}, "realm has lone surrogates"),
+        ({"authzid": ""}, "authzid is empty"),
+        ({"authzid": "u:\0"}, "authzid has control characters"),
+        ({"service": ""}, "service is a name"),
+        ({"service": "ldap/x"}, "service is a name"),
+        ({"host": ""}, "is no host name"),
+        ({"host": "a/b"}, "'a/b' is no host name"),
+        ({"host": "a b"}, "'a b' is no host name"),
+        ({"host": "m\xfcller.example"}, "IDNA"),
+        ({"serv_name": ""}, "'' is no host name"),
+        ({"serv_name": "a/b"}, "'a/b' is no host name"),
+        ({"hash_encoding": "latin-1"}, "hash_encoding is one of auto, utf8, gsasl"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_when_given(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        make(**changes)
+
+
+@pytest.mark.parametrize("password", ["", "a\0b", "\r\n", '"\\'])
+def test_any_password_is_hashed_as_it_is(password: str) -> None:
+    assert said(password=password)["response"] == Login(password=password).response.encode()
+
+
+@pytest.mark.parametrize("cnonce", ["", "a b", 'a"b', "a\\b", "\xfc", "a\n", "\0"])
+def test_a_cnonce_never_needs_an_escape(cnonce: str) -> None:
+    with pytest.raises(UsageError, match="generate_cnonce must give printable ASCII"):
+        said(generate_cnonce=lambda: cnonce)
+
+
+def test_a_response_stays_below_its_limit() -> None:
+    room = 4095 - len(make(username="a").step(LOGIN.challenge()) or b"") + 1
+    assert len(make(username="a" * room).step(LOGIN.challenge()) or b"") == 4095
+    with pytest.raises(NegotiationError, match="would have 4096 octets, 4095 are allowed"):
+        make(username="a" * (room + 1)).step(LOGIN.challenge())
+
+
+# ---------------------------------------------------------------- what OpenSSL lacks
+
+
+def run_without_legacy_provider(script: str) -> str:
+    root = str(Path(saslwrap.__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", "import saslwrap\n" + script],
+        env=os.environ | {"CRYPTOGRAPHY_OPENSSL_NO_LEGACY": "1", "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+OFFLINE = f"""
+def step(*ciphers):
+    client = saslwrap.DigestMD5Client(
+        "alice", "x", service="ldap", host="localhost",
+        properties=saslwrap.SecurityProperties(ciphers=ciphers),
+    )
+    return client.step({LOGIN.challenge()!r})
+"""
+
+
+def test_rc4_alone_is_unavailable_without_the_legacy_provider() -> None:
+    output = run_without_legacy_provider(OFFLINE + "step('rc4')")
+    assert "MechanismUnavailableError: OpenSSL lacks the cipher for auth-conf (rc4)" in output
+    assert "CRYPTOGRAPHY_OPENSSL_NO_LEGACY" in output
+
+
+def test_3des_is_taken_for_rc4_without_the_legacy_provider() -> None:
+    output = run_without_legacy_provider(OFFLINE + "print(step('rc4', '3des').decode())")
+    assert "cipher=3des" in output
+
+
+def test_a_server_offers_3des_alone_without_the_legacy_provider() -> None:
+    output = run_without_legacy_provider(
+        "server = saslwrap.DigestMD5Server(print, service='ldap', host='localhost', realms=['x'])\n"
+        "print(server.step(None).decode())"
+    )
+    assert 'cipher="3des"' in output
+
+
+def test_a_cipher_is_available_only_if_openssl_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(key: bytes) -> None:
+        raise UnsupportedAlgorithm("rc4 is off")
+
+    monkeypatch.setattr(ciphers, "ARC4", refuse)
+    ciphers._works.cache_clear()
+    try:
+        names = [spec.name for spec in ciphers.available(CIPHER_NAMES)]
+    finally:
+        ciphers._works.cache_clear()
+    assert names == ["3des", "des"]
+
+
+def refuse_hashlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    def md5(data: bytes) -> None:
+        raise ValueError("disabled for FIPS")
+
+    monkeypatch.setattr("hashlib.md5", md5)
+
+
+def refuse_hmac(monkeypatch: pytest.MonkeyPatch) -> None:
+    def new(key: bytes, algorithm: object) -> None:
+        raise UnsupportedAlgorithm("md5 is off")
+
+    monkeypatch.setattr("saslwrap.mechanisms.digest_md5.ciphers.hmac.HMAC", new)
+
+
+@pytest.mark.parametrize("refuse", [refuse_hashlib, refuse_hmac])
+def test_without_md5_the_mechanism_is_unavailable(
+    refuse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch)
+    with pytest.raises(MechanismUnavailableError, match=r"needs MD5.*FIPS.*use GSSAPI") as caught:
+        make()
+    assert caught.value.__context__ is None
+    with pytest.raises(MechanismUnavailableError, match="needs MD5"):
+        DigestMD5Server(lambda *_: None, service="ldap", host="localhost")

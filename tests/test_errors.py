@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+from saslwrap import errors
+from saslwrap.errors import (
+    AuthenticationError,
+    ContextBusyError,
+    FrameTooLargeError,
+    IntegrityError,
+    MalformedMessageError,
+    MechanismUnavailableError,
+    MutualAuthenticationError,
+    NegotiationError,
+    OutOfSequenceError,
+    ProtocolError,
+    SASLError,
+    SecurityStatus,
+    TruncatedStreamError,
+    UsageError,
+)
+
+TREE: dict[type[SASLError], tuple[type[BaseException], ...]] = {
+    SASLError: (Exception,),
+    UsageError: (SASLError,),
+    ContextBusyError: (UsageError,),
+    MechanismUnavailableError: (SASLError,),
+    NegotiationError: (SASLError,),
+    AuthenticationError: (SASLError,),
+    MutualAuthenticationError: (AuthenticationError,),
+    ProtocolError: (SASLError, ConnectionError),
+    MalformedMessageError: (ProtocolError,),
+    FrameTooLargeError: (ProtocolError,),
+    TruncatedStreamError: (ProtocolError,),
+    IntegrityError: (SASLError, ConnectionError),
+    OutOfSequenceError: (IntegrityError,),
+}
+
+WIRE_FAULTS = {
+    ProtocolError,
+    MalformedMessageError,
+    FrameTooLargeError,
+    TruncatedStreamError,
+    IntegrityError,
+    OutOfSequenceError,
+}
+
+# winerror.h
+STATUS = {
+    SASLError: 0x80090304,  # SEC_E_INTERNAL_ERROR
+    UsageError: 0x80090302,  # SEC_E_UNSUPPORTED_FUNCTION
+    ContextBusyError: 0x80090302,
+    MechanismUnavailableError: 0x80090305,  # SEC_E_SECPKG_NOT_FOUND
+    NegotiationError: 0x80090331,  # SEC_E_ALGORITHM_MISMATCH
+    AuthenticationError: 0x8009030C,  # SEC_E_LOGON_DENIED
+    MutualAuthenticationError: 0x80090363,  # SEC_E_MUTUAL_AUTH_FAILED
+    ProtocolError: 0x80090308,  # SEC_E_INVALID_TOKEN
+    MalformedMessageError: 0x80090308,
+    FrameTooLargeError: 0x80090308,
+    TruncatedStreamError: 0x80090318,  # SEC_E_INCOMPLETE_MESSAGE
+    IntegrityError: 0x8009030F,  # SEC_E_MESSAGE_ALTERED
+    OutOfSequenceError: 0x80090310,  # SEC_E_OUT_OF_SEQUENCE
+}
+
+WINERROR = {
+    "SEC_E_UNSUPPORTED_FUNCTION": 0x80090302,
+    "SEC_E_INTERNAL_ERROR": 0x80090304,
+    "SEC_E_SECPKG_NOT_FOUND": 0x80090305,
+    "SEC_E_INVALID_TOKEN": 0x80090308,
+    "SEC_E_QOP_NOT_SUPPORTED": 0x8009030A,
+    "SEC_E_LOGON_DENIED": 0x8009030C,
+    "SEC_E_MESSAGE_ALTERED": 0x8009030F,
+    "SEC_E_OUT_OF_SEQUENCE": 0x80090310,
+    "SEC_E_CONTEXT_EXPIRED": 0x80090317,
+    "SEC_E_INCOMPLETE_MESSAGE": 0x80090318,
+    "SEC_E_ALGORITHM_MISMATCH": 0x80090331,
+    "SEC_E_MUTUAL_AUTH_FAILED": 0x80090363,
+}
+
+
+def sample(kind: type[SASLError]) -> SASLError:
+    if kind is FrameTooLargeError:
+        return FrameTooLargeError(70000, 65536, "; a hint")
+    return kind("what happened")
+
+
+def again(error: SASLError) -> SASLError:
+    restored = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert isinstance(restored, SASLError)
+    return restored
+
+
+every_error = pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
+
+
+@every_error
+def test_each_error_has_the_parents_of_the_design(kind: type[SASLError]) -> None:
+    assert kind.__bases__ == TREE[kind]
+
+
+def test_the_tree_has_no_other_error() -> None:
+    public = [getattr(errors, name) for name in errors.__all__]
+    assert {kind for kind in public if issubclass(kind, BaseException)} == set(TREE)
+
+
+@every_error
+def test_wire_faults_alone_are_connection_errors(kind: type[SASLError]) -> None:
+    assert issubclass(kind, ConnectionError) == (kind in WIRE_FAULTS)
+
+
+@every_error
+def test_each_error_stands_for_its_sspi_code(kind: type[SASLError]) -> None:
+    assert isinstance(sample(kind).status, SecurityStatus)
+    assert sample(kind).status == STATUS[kind]
+
+
+def test_the_sspi_codes_are_those_of_winerror() -> None:
+    assert {status.name: status.value for status in SecurityStatus} == WINERROR
+
+
+@every_error
+def test_fresh_keeps_type_text_and_status(kind: type[SASLError]) -> None:
+    error = sample(kind)
+    fresh = error.fresh()
+    assert fresh is not error
+    assert type(fresh) is kind
+    assert str(fresh) == str(error)
+    assert fresh.args == error.args
+    assert fresh.status == error.status
+
+
+def test_fresh_keeps_attributes() -> None:
+    fresh = FrameTooLargeError(70000, 65536, "; a hint").fresh()
+    assert (fresh.announced, fresh.limit) == (70000, 65536)
+    expired = UsageError("closed")
+    expired.status = SecurityStatus.SEC_E_CONTEXT_EXPIRED
+    assert expired.fresh().status == SecurityStatus.SEC_E_CONTEXT_EXPIRED
+
+
+@every_error
+def test_fresh_drops_traceback_cause_and_context(kind: type[SASLError]) -> None:
+    """The guard: a stored failure must not carry the frames of its first raise to a later one."""
+    try:
+        try:
+            raise ValueError("inner")
+        except ValueError as inner:
+            raise sample(kind) from inner
+    except SASLError as error:
+        fresh, old = error.fresh(), (error.__traceback__, error.__cause__, error.__context__)
+    assert None not in old
+    assert fresh.__traceback__ is None
+    assert fresh.__cause__ is None
+    assert fresh.__context__ is None
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, again])
+@every_error
+def test_errors_can_be_copied_and_pickled(
+    kind: type[SASLError], duplicate: Callable[[SASLError], SASLError]
+) -> None:
+    error = sample(kind)
+    twin = duplicate(error)
+    assert type(twin) is kind
+    assert str(twin) == str(error)
+    assert vars(twin) == vars(error)
+
+
+def test_a_too_large_frame_names_both_numbers() -> None:
+    assert str(FrameTooLargeError(70000, 65536)) == (
+        "the peer announced a frame of 70000 octets, our maxbuf is 65536"
+    )
+    assert str(FrameTooLargeError(70000, 65536, "; a hint")).endswith("65536; a hint")
+
+
+def test_what_is_wrong_inside_a_token_has_a_text_that_names_no_cause() -> None:
+    """The guard: MAC, padding and form fail alike; the sequence number is public anyway."""
+    assert str(IntegrityError()) == "a protected message was altered or forged"
+    assert str(OutOfSequenceError()) == (
+        "a protected message is out of sequence: lost, replayed or reordered"
+    )
