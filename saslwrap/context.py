@@ -79,6 +79,11 @@ def octets(data: Buffer) -> memoryview:
     return memoryview(view.tobytes())
 
 
+def _check_place(view: memoryview) -> None:
+    if view.readonly or view.format != "B" or view.ndim != 1 or not view.contiguous:
+        raise UsageError("working in place takes a writable memoryview of contiguous octets")
+
+
 class SecurityContext:
     """Keys, counters and cipher states of one authenticated connection (SSPI: CtxtHandle).
 
@@ -188,6 +193,7 @@ class SecurityContext:
         :param message: writable octets; they become the first octets of the token
         :return: the rest of the token
         """
+        _check_place(message)
         return self._guarded(self._sealing, "sealer", self._seal_in_place, message)
 
     def unseal_in_place(self, token: memoryview) -> int:
@@ -197,6 +203,7 @@ class SecurityContext:
             forged token is wiped
         :return: the length of the message, in octets
         """
+        _check_place(token)
         return self._guarded(self._unsealing, "unsealer", self._unseal_in_place, token)
 
     def _seal(self, message: memoryview) -> bytes:

@@ -86,7 +86,8 @@ class SecurityLayer:
             if not spent:
                 raise
             # what is sealed is lost, and with it a part of the sequence
-            fault = self.context.fail(SASLError(f"sealing stopped between two frames: {error}"))
+            reason = error if isinstance(error, SASLError) else type(error).__name__
+            fault = self.context.fail(SASLError(f"sealing stopped between two frames: {reason}"))
             if isinstance(error, SASLError):
                 raise fault from None
             raise

@@ -248,7 +248,7 @@ class DigestUnsealer(_Direction, InPlaceUnsealer):
         length, received, well_formed = self._transform.recover_in_place(body)
         try:
             self._authenticate(sequence, body[:length], received, well_formed)
-        except IntegrityError:
+        except BaseException:
             body[:] = bytes(len(body))
             raise
         return length
