@@ -1,0 +1,1 @@
+"""Exchanges: how each application protocol carries a SASL login. Import them by name."""

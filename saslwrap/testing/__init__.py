@@ -1,0 +1,56 @@
+"""What those need who test a client or a server that seals, and what our own tests run on."""
+
+from saslwrap.testing.checks import check_byte_stream
+from saslwrap.testing.faults import (
+    SEGMENTATIONS,
+    AtOnce,
+    Chain,
+    Cut,
+    Fault,
+    FaultyStream,
+    FlipBit,
+    OneOctet,
+    RandomSizes,
+    SplitHeaders,
+    segmentation,
+)
+from saslwrap.testing.ldap import LDAPServer
+from saslwrap.testing.pairs import (
+    PROTECTIONS,
+    ContextPair,
+    LayerPair,
+    MechanismPair,
+    connect_mechanisms,
+    context_pair,
+    layer_pair,
+    mechanism_pair,
+)
+from saslwrap.testing.streams import MemoryStream, StreamPair, memory_stream_pair, stream_pair
+
+__all__ = [
+    "PROTECTIONS",
+    "SEGMENTATIONS",
+    "AtOnce",
+    "Chain",
+    "ContextPair",
+    "Cut",
+    "Fault",
+    "FaultyStream",
+    "FlipBit",
+    "LDAPServer",
+    "LayerPair",
+    "MechanismPair",
+    "MemoryStream",
+    "OneOctet",
+    "RandomSizes",
+    "SplitHeaders",
+    "StreamPair",
+    "check_byte_stream",
+    "connect_mechanisms",
+    "context_pair",
+    "layer_pair",
+    "mechanism_pair",
+    "memory_stream_pair",
+    "segmentation",
+    "stream_pair",
+]

@@ -1,0 +1,267 @@
+"""What `LDAPServer` serves: entries in memory, their names, and search filters over them.
+
+All values are compared as text without regard to case; there is no schema. An attribute counts as
+known if some entry has it: a filter about another one is Undefined (RFC 4511 section 4.5.1.7), so
+that neither `(nickname=x)` nor `(!(nickname=x))` finds anything where nobody has a nickname.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from saslwrap.errors import UsageError
+from saslwrap.protocols.ldap_messages import ResultCode
+
+__all__ = ["DN", "Directory", "Entry", "SearchError", "matches", "parse_dn"]
+
+#: A distinguished name, in a form to compare: the root's end first, each RDN a set of pairs.
+DN: TypeAlias = tuple[frozenset[tuple[str, str]], ...]
+
+#: Attributes as a caller writes them down.
+Attributes: TypeAlias = Mapping[str, Sequence[str | bytes]]
+
+_BASE, _ONE_LEVEL, _SUBTREE = range(3)
+
+_PAIR = re.compile(r"((?:[^\\,+]|\\.)*+)([,+]|$)", re.DOTALL)
+_ESCAPE = re.compile(rb"\\([0-9a-fA-F]{2})|\\(.)", re.DOTALL)
+
+
+class SearchError(Exception):
+    """A search that cannot start; `code` and `matched_dn` are the result's."""
+
+    def __init__(self, code: ResultCode, text: str, matched_dn: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+        self.matched_dn = matched_dn
+
+
+def parse_dn(text: str) -> DN:
+    """Bring a name (RFC 4514) into a form to compare: case and needless spaces do not count.
+
+    :raises ValueError: it is not a name
+    """
+    if not text.strip():
+        return ()
+    rdns: list[set[tuple[str, str]]] = [set()]
+    at, separator = 0, ","
+    while separator:
+        pair = _PAIR.match(text, at)
+        if pair is None:
+            raise ValueError("a name ends in a backslash")
+        rdns[-1].add(_parse_pair(pair[1]))
+        at, separator = pair.end(), pair[2]
+        if separator == ",":
+            rdns.append(set())
+    return tuple(frozenset(rdn) for rdn in reversed(rdns))
+
+
+def _parse_pair(text: str) -> tuple[str, str]:
+    attribute, equals, value = text.partition("=")
+    if not (equals and attribute.strip()):
+        raise ValueError("a part of a name is not of the form attribute=value")
+    unescaped = _ESCAPE.sub(
+        lambda escape: bytes.fromhex(escape[1].decode()) if escape[1] else escape[2],
+        value.encode("utf-8", "surrogateescape"),
+    )
+    return _fold(attribute.strip().encode()), " ".join(_fold(unescaped).split())
+
+
+def _fold(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape").casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class _Attribute:
+    name: bytes
+    values: tuple[bytes, ...]
+    folded: tuple[str, ...]
+    operational: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry: its name as it was written, its attributes by their names in lower case."""
+
+    dn: str
+    attributes: Mapping[str, _Attribute]
+
+    @classmethod
+    def make(cls, dn: str, attributes: Attributes, operational: Attributes | None = None) -> Entry:
+        """Make an entry; one without objectClass gets `top`, as each has one (RFC 4512).
+
+        :raises UsageError: values that are no list of texts
+        """
+        made = {n.casefold(): _make_attribute(n, values) for n, values in attributes.items()}
+        made.setdefault("objectclass", _make_attribute("objectClass", ["top"]))
+        for name, values in (operational or {}).items():
+            made[name.casefold()] = _make_attribute(name, values, operational=True)
+        return cls(dn, made)
+
+    def select(self, names: Iterable[bytes], *, types_only: bool) -> dict[str, Any]:
+        """Give a searchResEntry with the attributes that a search asks for.
+
+        `*` stands for all but the operational ones, as no name at all does; `+` for those; `1.1`
+        for none (RFC 4511 section 4.5.1.8).
+        """
+        wanted = {_fold(name) for name in names} or {"*"}
+        return {
+            "objectName": self.dn.encode(),
+            "attributes": [
+                {"type": attribute.name, "vals": [] if types_only else list(attribute.values)}
+                for name, attribute in self.attributes.items()
+                if name in wanted or ("+" if attribute.operational else "*") in wanted
+            ],
+        }
+
+
+def _make_attribute(
+    name: str, values: Sequence[str | bytes], *, operational: bool = False
+) -> _Attribute:
+    if isinstance(values, str | bytes):
+        raise UsageError(f"{name} takes a list of values: [{values!r}]")
+    octets = tuple(value.encode() if isinstance(value, str) else value for value in values)
+    return _Attribute(name.encode(), octets, tuple(map(_fold, octets)), operational)
+
+
+class Directory:
+    """Entries by name, and the root DSE, which is no part of them.
+
+    :param entries: attributes by DN. An entry whose parent is not there starts a naming context
+    :param root: attributes of the root DSE, operational as RFC 4512 section 5.1 has them
+    :raises UsageError: a DN cannot be read, or stands there twice
+    """
+
+    def __init__(self, entries: Mapping[str, Attributes], root: Attributes) -> None:
+        self._entries: Final[dict[DN, Entry]] = {}
+        for dn, attributes in entries.items():
+            try:
+                name = parse_dn(dn)
+            except ValueError as error:
+                raise UsageError(f"{dn!r} is no DN: {error}") from None
+            if not name or name in self._entries:
+                raise UsageError(f"{dn!r} is the root, or an entry that is there already")
+            self._entries[name] = Entry.make(dn, attributes)
+        self._depth = max(map(len, self._entries), default=0)
+        contexts = [e.dn for name, e in self._entries.items() if name[:-1] not in self._entries]
+        self._root = Entry.make("", {}, {"namingContexts": contexts, **root})
+        self._known = frozenset(
+            attribute
+            for entry in (self._root, *self._entries.values())
+            for attribute in entry.attributes
+        )
+
+    def search(self, request: Mapping[str, Any]) -> Iterator[Entry]:
+        """Give the entries that a searchRequest finds, in the order in which they were given.
+
+        A search from the root comes by all naming contexts, but not by the root DSE, which only a
+        base search finds.
+
+        :raises SearchError: before the first one
+        """
+        scope, search_filter = request["scope"], request["filter"]
+        within = self._within(self._base(request["baseObject"]), scope)
+        return (entry for entry in within if matches(entry, search_filter, self._known))
+
+    def _base(self, dn: bytes) -> DN:
+        try:
+            name = parse_dn(dn.decode())
+        except ValueError:
+            raise SearchError(ResultCode.invalidDNSyntax, "the base is no DN") from None
+        if not name or name in self._entries:
+            return name
+        ancestors = (name[:length] for length in range(min(len(name) - 1, self._depth), 0, -1))
+        nearest = next((a for a in ancestors if a in self._entries), None)
+        matched_dn = self._entries[nearest].dn if nearest else ""
+        raise SearchError(ResultCode.noSuchObject, "there is no such entry", matched_dn)
+
+    def _within(self, base: DN, scope: int) -> Iterator[Entry]:
+        if scope == _BASE:
+            return iter([self._entries[base] if base else self._root])
+        if scope not in (_ONE_LEVEL, _SUBTREE):
+            raise SearchError(ResultCode.protocolError, f"scope {scope} is unknown")
+        size = len(base)
+        return (
+            entry
+            for name, entry in self._entries.items()
+            if name[:size] == base and (scope == _SUBTREE or len(name) == size + 1)
+        )
+
+
+def matches(entry: Entry, search_filter: Any, known: Collection[str]) -> bool | None:
+    """Evaluate a filter, in the shape that `ldap_messages` decodes it to; None is Undefined."""
+    match search_filter:
+        case ("and", parts):
+            return _combine((matches(entry, part, known) for part in parts), decisive=False)
+        case ("or", parts):
+            return _combine((matches(entry, part, known) for part in parts), decisive=True)
+        case ("not", part):
+            outcome = matches(entry, part, known)
+            return None if outcome is None else not outcome
+        case ("present", name):
+            return _any_value(entry, name, known, lambda value: True)
+        case ("substrings", {"type": name, "substrings": parts}):
+            pieces = [(place, _fold(part)) for place, part in parts]
+            return _any_value(entry, name, known, lambda value: _has_pieces(value, pieces))
+        case (kind, {"attributeDesc": name, "assertionValue": octets}):
+            compare, wanted = _COMPARISONS[kind], _fold(octets)
+            return _any_value(entry, name, known, lambda value: compare(value, wanted))
+        case _:  # extensibleMatch, and what nobody has defined
+            return None
+
+
+def _combine(outcomes: Iterable[bool | None], *, decisive: bool) -> bool | None:
+    """And, whose decisive outcome is False, and or, whose is True (X.511 section 7.8.1)."""
+    undefined = False
+    for outcome in outcomes:
+        if outcome is decisive:
+            return decisive
+        undefined = undefined or outcome is None
+    return None if undefined else not decisive
+
+
+def _any_value(
+    entry: Entry, name: bytes, known: Collection[str], holds: Callable[[str], bool]
+) -> bool | None:
+    attribute = entry.attributes.get(key := _fold(name))
+    if attribute is None:
+        return False if key in known else None
+    return any(map(holds, attribute.folded))
+
+
+def _has_pieces(value: str, pieces: Sequence[tuple[str, str]]) -> bool:
+    at = 0
+    for place, piece in pieces:
+        if place == "initial":
+            start = 0 if value.startswith(piece) else -1
+        elif place == "final":
+            start = len(value) - len(piece) if value.endswith(piece) else -1
+        else:
+            start = value.find(piece, at)
+        if start < at:
+            return False
+        at = start + len(piece)
+    return True
+
+
+def _at_least(value: str, bound: str) -> bool:
+    """Compare numbers as numbers (without `int`, which refuses long ones), the rest as text."""
+    if not (_is_number(value) and _is_number(bound)):
+        return value >= bound
+    value, bound = value.lstrip("0"), bound.lstrip("0")
+    return (len(value), value) >= (len(bound), bound)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+_COMPARISONS: Final[Mapping[str, Callable[[str, str], bool]]] = {
+    "equalityMatch": operator.eq,
+    "approxMatch": operator.eq,
+    "greaterOrEqual": _at_least,
+    "lessOrEqual": lambda value, bound: _at_least(bound, value),
+}

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from anyio import BrokenResourceError, BusyResourceError, ClosedResourceError, EndOfStream
+
+from saslwrap.anyio import SASLAttribute, SASLStream
+from saslwrap.testing import PROTECTIONS
+from saslwrap.testing.checks import check_byte_stream
+from saslwrap.testing.streams import MemoryStream, memory_stream_pair, stream_pair
+from saslwrap.testing.tasks import cancel_at, run_both, settle
+from tests.conftest import talk, tcp_pair
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_memory_streams_keep_the_contract() -> None:
+    async def make_pair() -> tuple[MemoryStream, MemoryStream]:
+        return memory_stream_pair()
+
+    await check_byte_stream(make_pair)
+
+
+@pytest.mark.parametrize("capacity", [100, 101])
+async def test_memory_streams_of_little_capacity_keep_the_contract(capacity: int) -> None:
+    async def make_pair() -> tuple[MemoryStream, MemoryStream]:
+        return memory_stream_pair(capacity)
+
+    await check_byte_stream(make_pair, volume=500)
+
+
+async def test_tcp_keeps_the_contract() -> None:
+    await check_byte_stream(tcp_pair)
+
+
+async def test_a_sender_waits_at_the_capacity_and_goes_on_as_the_peer_reads() -> None:
+    client, server = memory_stream_pair(capacity=100)
+
+    async def read() -> list[int]:
+        await settle()
+        levels = [client.under_way]
+        assert await server.receive(30) == bytes(30)
+        await settle()
+        levels.append(client.under_way)
+        assert await server.receive() == bytes(100)
+        await settle()
+        levels.append(client.under_way)
+        return levels
+
+    sent, levels = await run_both(partial(client.send, bytes(150)), read)
+    assert (sent, levels) == (None, [100, 100, 20])
+
+
+async def test_a_sender_that_waits_is_told_when_the_peer_closes() -> None:
+    client, server = memory_stream_pair(capacity=1)
+
+    async def close() -> None:
+        await settle()
+        await server.aclose()
+
+    sent, _ = await run_both(partial(client.send, b"two"), close)
+    assert isinstance(sent, BrokenResourceError)
+
+
+async def test_what_is_under_way_still_arrives_after_a_close() -> None:
+    client, server = memory_stream_pair()
+    await client.send(b"last words")
+    await client.aclose()
+    assert await server.receive(4) == b"last"
+    assert await server.receive() == b" words"
+    with pytest.raises(EndOfStream):
+        await server.receive()
+
+
+async def test_a_memory_stream_that_ended_its_direction_sends_no_more() -> None:
+    client, server = memory_stream_pair()
+    await client.send_eof()
+    await client.send_eof()
+    with pytest.raises(ClosedResourceError):
+        await client.send(b"x")
+    await server.send(b"y")
+    assert await client.receive() == b"y"
+    await client.aclose()
+    with pytest.raises(ClosedResourceError):
+        await client.send_eof()
+
+
+async def test_a_memory_stream_cannot_end_while_it_sends() -> None:
+    client, server = memory_stream_pair(capacity=1)
+
+    async def end() -> None:
+        await settle()
+        with pytest.raises(BusyResourceError):
+            await client.send_eof()
+        await server.receive()
+        await server.receive()
+
+    assert await run_both(partial(client.send, b"xy"), end) == (None, None)
+
+
+async def test_a_memory_stream_takes_any_buffer_and_at_least_one_octet() -> None:
+    client, server = memory_stream_pair()
+    await client.send(memoryview(b"abcd").cast("I"))  # type: ignore[arg-type]
+    assert await server.receive() == b"abcd"
+    with pytest.raises(ValueError, match="at least 1"):
+        await server.receive(0)
+
+
+async def test_every_call_of_a_memory_stream_is_a_checkpoint() -> None:
+    client, server = memory_stream_pair()
+    await server.send(b"x")
+    for call in (partial(client.send, b""), client.receive, client.send_eof, client.aclose):
+        assert (await cancel_at(1, call)).reached
+
+
+async def test_a_memory_stream_tells_its_state() -> None:
+    client, _ = memory_stream_pair()
+    await client.send(b"xyz")
+    assert repr(client) == "<MemoryStream 3 octets under way>"
+    assert not client.closed
+    await client.aclose()
+    assert repr(client) == "<MemoryStream 3 octets under way closed>"
+    assert client.closed
+
+
+@pytest.mark.parametrize("protection", PROTECTIONS)
+async def test_a_sealed_pair_talks(protection: str) -> None:
+    pair = stream_pair(protection, client_maxbuf=2000, server_maxbuf=3000)
+    await talk(pair.client, pair.server)
+    context = pair.client.extra(SASLAttribute.context)
+    assert context is not None
+    assert (context.local_maxbuf, context.peer_maxbuf) == (2000, 3000)
+
+
+async def test_a_pair_without_a_layer_talks() -> None:
+    pair = stream_pair("auth")
+    await talk(pair.client, pair.server)
+    assert pair.server.extra(SASLAttribute.context) is None
+
+
+async def test_a_seed_makes_the_wire_the_same() -> None:
+    async def wire(seed: int | None) -> bytes:
+        client, server = memory_stream_pair()
+        pair = stream_pair("rc4", seed=seed, transports=(client, server))
+        assert isinstance(pair.client, SASLStream)
+        await pair.client.send(b"message")
+        return await server.receive()
+
+    assert await wire(1) == await wire(1)
+    assert len({await wire(1), await wire(2), await wire(None), await wire(None)}) == 4
