@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.attacks.support import primitives
+
+__all__ = ["primitives"]

@@ -1,0 +1,604 @@
+"""The guards of the package, what takes each out, and the attack that then succeeds.
+
+A row is an attack test, by its id, and a guard: a file, a snippet of its source (it must stand
+there exactly once), and what to put in its place. `test_guards.py` makes each replacement in a copy
+of the package, and sees the test fail there. A test's docstring names its guards in the same words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["GUARDS", "Guard"]
+
+ANYIO = "saslwrap/anyio/stream.py"
+CIPHERS = "saslwrap/mechanisms/digest_md5/ciphers.py"
+CLIENT = "saslwrap/mechanisms/digest_md5/client.py"
+CONTEXT = "saslwrap/context.py"
+ERRORS = "saslwrap/errors.py"
+EXCHANGE = "saslwrap/exchange.py"
+FRAMING = "saslwrap/framing.py"
+KEYS = "saslwrap/mechanisms/digest_md5/keys.py"
+LAYER = "saslwrap/layer.py"
+MECHANISM = "saslwrap/mechanism.py"
+SERVER = "saslwrap/mechanisms/digest_md5/server.py"
+TOKENS = "saslwrap/mechanisms/digest_md5/context.py"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Some source that stops an attack, and the source without it."""
+
+    file: str
+    source: str
+    without: str
+
+
+# Framing
+
+LIMIT = "if length > self.limit:"
+TRUNCATED = "if self._eof and arrived:"
+HEADER = "if arrived >= LENGTH_OCTETS:"
+WHOLE = "if arrived >= LENGTH_OCTETS + length:"
+STORE = "self._buffer += octets(data)"
+LENGTH = 'length = int.from_bytes(self._buffer[:LENGTH_OCTETS], "big")'
+
+no_limit = Guard(FRAMING, LIMIT, "if False:")
+header_unseen = Guard(FRAMING, HEADER, "if arrived:")
+
+# Tokens
+
+AUTHENTIC = "if not authentic & well_formed:"
+COMPARE = "authentic = compare_digest("
+
+no_mac = Guard(TOKENS, AUTHENTIC, "if not well_formed:")
+nothing_checked = Guard(TOKENS, AUTHENTIC, "if False:")
+no_type = Guard(TOKENS, "if token[-6:-4] != TYPE:", "if False:")
+number_of_the_peer = Guard(TOKENS, "sequence = self._due()", "sequence = bytes(token[-4:])")
+wraps_always = Guard(TOKENS, "wraps = cipher is None", "wraps = True")
+padding_first = Guard(
+    TOKENS, COMPARE, "if not well_formed:\n            raise IntegrityError\n        " + COMPARE
+)
+
+# The latch, the locks
+
+not_latched = Guard(CONTEXT, "self.close()", "pass")
+keys_kept = Guard(CONTEXT, "self._sealer = self._unsealer = None", "pass")
+all_together = Guard(
+    CONTEXT,
+    "if not lock.acquire(blocking=False):",
+    "if lock.acquire(blocking=False) is None:",
+)
+writers_together = Guard(
+    LAYER,
+    "if not self._sending.acquire(blocking=False):",
+    "if self._sending.acquire(blocking=False) is None:",
+)
+readers_together = Guard(
+    LAYER,
+    "if not self._reading.acquire(blocking=False):",
+    "if self._reading.acquire(blocking=False) is None:",
+)
+frames_forgotten = Guard(LAYER, "if not spent:", "if True:")
+plaintext_dropped = Guard(LAYER, "if self._offset == len(self._plaintext):", "if True:")
+LOG = '__import__("logging").getLogger("saslwrap").debug("refused")'
+
+
+A = "test_a_framing_eof.py::test_a"
+B = "test_b_lengths.py::test_b"
+C = "test_c_tamper.py::test_c"
+D = "test_d_padding_oracle.py::test_d_"
+G = "test_g_state.py::test_g"
+T = "test_g_threads.py::test_g"
+S = "test_g_stream.py::test_g"
+H = "test_h_keystream.py::test_h_"
+
+GUARDS: list[tuple[str, Guard]] = [
+    (
+        A + "1_end_at_a_frames_border_is_a_clean_end[rc4]",
+        Guard(FRAMING, TRUNCATED, "if self._eof:"),
+    ),
+    (
+        A + "1_end_is_not_clean_before_everything_is_read[rc4]",
+        Guard(FRAMING, "return self._eof and not self._buffer", "return self._eof"),
+    ),
+    (
+        A + "2_end_inside_the_length_is_truncation[rc4-2]",
+        Guard(FRAMING, TRUNCATED, "if self._eof and arrived > LENGTH_OCTETS:"),
+    ),
+    (
+        A + "3_end_inside_the_token_is_truncation_without_plaintext[rc4]",
+        Guard(FRAMING, TRUNCATED, "if self._eof and arrived < LENGTH_OCTETS:"),
+    ),
+    (
+        A + "3_end_inside_the_token_is_truncation_without_plaintext[rc4]",
+        Guard(FRAMING, WHOLE, "if self._eof or arrived >= LENGTH_OCTETS + length:"),
+    ),
+    (A + "4_any_split_of_two_frames_gives_the_same[rc4]", header_unseen),
+    (
+        A + "4_any_split_of_two_frames_gives_the_same[rc4]",
+        Guard(FRAMING, "del self._buffer[:end]", "self._buffer.clear()"),
+    ),
+    (A + "4_octet_by_octet_gives_the_same[rc4]", header_unseen),
+    (
+        A + "4_octet_by_octet_gives_the_same[rc4]",
+        Guard(FRAMING, WHOLE, "if arrived >= length:"),
+    ),
+    (
+        A + "5_many_frames_in_one_read_all_come_in_order[rc4]",
+        Guard(FRAMING, "end = LENGTH_OCTETS + len(self._token)", "end = len(self._buffer)"),
+    ),
+    (
+        A + "5_many_frames_in_one_read_cost_linear_work",
+        Guard(FRAMING, "del self._buffer[:end]", "self._buffer = self._buffer[end:]"),
+    ),
+    (
+        A + "6_frame_behind_the_success_line_goes_to_the_layer[rc4]",
+        Guard(EXCHANGE, "del self._buffer[:length]", "self._buffer.clear()"),
+    ),
+    (A + "6_cleartext_behind_the_success_line_is_refused[rc4]", no_limit),
+    (B + "1_length_0_is_an_error_at_once[rc4]", Guard(FRAMING, "if not length:", "if False:")),
+    (
+        B + "2_token_shorter_than_any_runs_no_primitive[rc4-10]",
+        Guard(TOKENS, "if len(token) < self.shortest or (", "if ("),
+    ),
+    (
+        B + "3_token_of_16_octets_is_an_empty_message[rc4]",
+        Guard(TOKENS, "SIGNATURE_OCTETS if block_size == 1", "17 if block_size == 1"),
+    ),
+    (
+        B + "3_token_of_22_octets_is_an_empty_message[des]",
+        Guard(TOKENS, "else 2 * block_size + TRAILER_OCTETS", "else 3 * block_size"),
+    ),
+    (
+        B + "4_token_of_no_whole_blocks_runs_no_primitive[des-23]",
+        Guard(TOKENS, "(len(token) - TRAILER_OCTETS) %", "0 %"),
+    ),
+    (
+        B + "5_token_of_just_maxbuf_is_accepted[rc4]",
+        Guard(FRAMING, LIMIT, "if length >= self.limit:"),
+    ),
+    (
+        B + "5_token_of_just_maxbuf_is_accepted[rc4]",
+        Guard(CONTEXT, "if len(token) > self.local_maxbuf:", "if len(token) >= self.local_maxbuf:"),
+    ),
+    (
+        B + "5_length_over_maxbuf_is_refused_at_its_fourth_octet[rc4]",
+        Guard(FRAMING, LIMIT, "if length > self.limit + 1:"),
+    ),
+    (
+        B + "6_length_that_wraps_or_turns_negative_is_refused[rc4-2147483648]",
+        Guard(FRAMING, LENGTH, LENGTH[:-1] + ", signed=True)"),
+    ),
+    (
+        B + "7_announced_16_mib_then_silence_allocates_nothing[rc4]",
+        Guard(
+            FRAMING,
+            STORE,
+            STORE + '; self.room = bytearray(int.from_bytes(self._buffer[:4], "big"))',
+        ),
+    ),
+    (
+        B + "7_announced_over_maxbuf_allocates_nothing[16777216]",
+        Guard(FRAMING, LIMIT, "if bytearray(length) and length > self.limit:"),
+    ),
+    (
+        B + "8_dribbled_16_mib_take_memory_for_what_arrived[rc4]",
+        Guard(FRAMING, STORE, STORE + '; self.__dict__.setdefault("parts", []).append(data)'),
+    ),
+    (
+        B + "8_dribbled_16_mib_cost_linear_work",
+        Guard(FRAMING, STORE, "self._buffer = self._buffer + octets(data)"),
+    ),
+    (
+        B + "8_dribbled_16_mib_cost_linear_work",
+        Guard(FRAMING, LENGTH, 'length = int.from_bytes(self._buffer[:][:LENGTH_OCTETS], "big")'),
+    ),
+    (
+        B + "9_cleartext_gets_an_error_that_says_so[rc4]",
+        Guard(FRAMING, "_cleartext_hint(self._buffer)", '""'),
+    ),
+    (
+        B + "9_ldap_in_clear_gets_an_error_that_says_so[rc4-30840000]",
+        Guard(FRAMING, "if head[0] == 0x30:", "if False:"),
+    ),
+    (
+        B + "10_flood_of_empty_frames_ends_in_an_error[rc4]",
+        Guard(LAYER, "if self._empty_frames > MAX_EMPTY_FRAMES:", "if False:"),
+    ),
+    (
+        B + "10_flood_of_empty_frames_is_counted_over_reads[rc4]",
+        Guard(LAYER, "self._empty_frames += 1", "self._empty_frames = 1"),
+    ),
+    (
+        B + "10_some_empty_frames_do_no_harm[rc4]",
+        Guard(
+            LAYER, "self._empty_frames = 0\n                    return message", "return message"
+        ),
+    ),
+    (C + "1_no_flipped_bit_of_a_frame_is_accepted[auth-int-to server]", no_mac),
+    (C + "1_no_flipped_bit_of_a_frame_is_accepted[des-to client]", no_type),
+    (
+        C + "1_no_flipped_bit_of_a_frame_is_accepted[rc4-to server]",
+        Guard(TOKENS, "token[-4:] != sequence:", "False:"),
+    ),
+    (
+        C + "1_no_flipped_bit_of_a_frame_is_accepted[rc4-to server]",
+        Guard(FRAMING, TRUNCATED, "if False:"),
+    ),
+    (
+        C + "1_frame_as_it_was_is_accepted[rc4-to client]",
+        Guard(
+            KEYS,
+            "return DirectionKeys(self.server_to_client,",
+            "return DirectionKeys(self.client_to_server,",
+        ),
+    ),
+    (C + "1_no_flipped_bit_of_a_token_is_accepted_in_place[auth-int]", no_mac),
+    (
+        C + "1_no_flipped_bit_of_a_token_is_accepted_in_place[rc4]",
+        Guard(TOKENS, "body[:] = bytes(len(body))", "pass"),
+    ),
+    (C + "2_truncated_mac_with_adjusted_length_is_refused[auth-int-1]", no_mac),
+    (C + "2_truncated_mac_in_whole_blocks_is_refused[des-3]", nothing_checked),
+    (C + "3_replayed_dropped_or_swapped_frames_are_refused[auth-int-replay]", number_of_the_peer),
+    (
+        C + "3_replayed_dropped_or_swapped_frames_are_refused[rc4-drop]",
+        Guard(TOKENS, "raise OutOfSequenceError", "raise IntegrityError"),
+    ),
+    (
+        C + "4_own_frame_reflected_is_refused[auth-int-to server]",
+        Guard(
+            KEYS,
+            "server-to-client signing key magic constant",
+            "client-to-server signing key magic constant",
+        ),
+    ),
+    (
+        C + "4_directions_share_no_sealing_key[rc4]",
+        Guard(
+            KEYS, "to server-to-client sealing key magic", "to client-to-server sealing key magic"
+        ),
+    ),
+    (
+        C + "5_frame_of_another_session_of_the_user_is_refused[rc4]",
+        Guard(KEYS, "parts = [urp, self.nonce, self.cnonce]", "parts = [urp]"),
+    ),
+    (
+        C + "6_server_takes_no_subsequent_authentication[rc4]",
+        Guard(
+            SERVER,
+            "if self._challenge is None:",
+            "if self._challenge is None and message is None:",
+        ),
+    ),
+    (
+        C + "6_server_takes_no_subsequent_authentication[rc4]",
+        Guard(SERVER, "nonce=check_nonce(self._generate_nonce(),", 'nonce=check_nonce("constant",'),
+    ),
+    (
+        C + "6_client_starts_no_subsequent_authentication",
+        Guard(CLIENT, "return None if message is None else", 'return b"" if message is None else'),
+    ),
+    (
+        C + "6_mechanisms_log_in_once[rc4]",
+        Guard(MECHANISM, "if self._complete:", "if False:"),
+    ),
+    (
+        C + "6_server_that_repeats_its_nonce_gets_no_keys_again[rc4]",
+        Guard(CLIENT, "check_nonce(self._generate_cnonce(),", 'check_nonce("constant",'),
+    ),
+    (
+        C + "6_proof_of_a_former_session_does_not_pass",
+        Guard(CLIENT, "not compare_digest(proof,", "False and compare_digest(proof,"),
+    ),
+    (C + "7_message_type_other_than_1_is_refused[rc4-2]", no_type),
+    (
+        C + "8_number_that_is_not_due_is_refused_with_its_right_mac[rc4-1]",
+        number_of_the_peer,
+    ),
+    (
+        C + "8_numbers_start_anew_after_2_to_the_32_under_integrity",
+        Guard(TOKENS, "wraps = cipher is None", "wraps = False"),
+    ),
+    (C + "8_cipher_seals_no_more_than_2_to_the_32[rc4]", wraps_always),
+    (C + "8_cipher_unseals_no_more_than_2_to_the_32[rc4]", wraps_always),
+    (C + "9_spliced_cbc_frames_are_refused[3des-8]", no_mac),
+    (
+        D + "right_padding_is_accepted[copied-des-5]",
+        Guard(TOKENS, "return (claimed & right) | (1 & ~right)", "return 1"),
+    ),
+    (
+        D + "wrong_padding_is_refused_under_any_mac[copied-des-8 but octet 0]",
+        Guard(TOKENS, AUTHENTIC, "if not authentic:"),
+    ),
+    (
+        D + "wrong_padding_is_refused_under_any_mac[in place-des-all 9]",
+        Guard(TOKENS, "body[:] = bytes(len(body))", "pass"),
+    ),
+    (
+        D + "wrong_padding_is_refused_under_any_mac[copied-des-all 9]",
+        Guard(TOKENS, "wrong = (claimed - 1) >> 3", "wrong = 0"),
+    ),
+    (
+        D + "wrong_padding_is_refused_under_any_mac[copied-des-8 but octet 0]",
+        Guard(TOKENS, "wrong |= inside &", "wrong |= 0 & inside &"),
+    ),
+    (
+        D + "wrong_padding_and_wrong_mac_raise_the_same[copied-des-last octet 0]",
+        Guard(LAYER, "self.context.fail(error)", "raise self.context.fail(error)"),
+    ),
+    (
+        D + "wrong_padding_and_wrong_mac_raise_the_same[copied-des-last octet 0]",
+        Guard(
+            TOKENS,
+            AUTHENTIC,
+            f'if not well_formed:\n            raise IntegrityError("pad")\n        {AUTHENTIC}',
+        ),
+    ),
+    (
+        D + "wrong_padding_and_wrong_mac_call_the_same_primitives[copied-des-last octet 0]",
+        Guard(TOKENS, COMPARE, "authentic = well_formed and compare_digest("),
+    ),
+    (
+        D + "wrong_padding_and_wrong_mac_call_the_same_primitives[copied-des-last octet 0]",
+        padding_first,
+    ),
+    (D + "wrong_padding_and_wrong_mac_run_the_same_lines[copied-des-last octet 0]", padding_first),
+    (
+        D + "wrong_padding_and_wrong_mac_run_the_same_lines[copied-des-last octet 0]",
+        Guard(TOKENS, "for place in range(BLOCK_OCTETS):", "for place in range(min(claimed, 8)):"),
+    ),
+    (
+        D + "wrong_padding_and_wrong_mac_log_nothing[copied-des-last octet 0]",
+        Guard(TOKENS, AUTHENTIC, f"well_formed or {LOG}\n        {AUTHENTIC}"),
+    ),
+    (G + "1_write_after_an_error_raises_it[rc4]", not_latched),
+    (G + "2_read_after_an_error_raises_the_same_anew[rc4]", not_latched),
+    (
+        G + "2_read_after_an_error_raises_the_same_anew[rc4]",
+        Guard(CONTEXT, "else self._fault.fresh()", "else self._fault"),
+    ),
+    (
+        G + "2_input_after_an_error_is_not_stored[rc4]",
+        Guard(LAYER, "if self.context.alive:", "if True:"),
+    ),
+    (
+        G + "2_plaintext_of_a_good_frame_is_still_read_after_an_error[rc4]",
+        plaintext_dropped,
+    ),
+    (T + "3_second_sealer_is_refused_at_once[rc4]", all_together),
+    (T + "3_second_unsealer_is_refused_at_once[rc4]", all_together),
+    (
+        T + "3_sealer_and_unsealer_are_at_work_together[rc4]",
+        Guard(
+            CONTEXT,
+            "self._unsealing: Final = threading.Lock()",
+            "self._unsealing: Final = self._sealing",
+        ),
+    ),
+    (T + "3_second_writer_is_refused_between_two_frames_too[rc4]", writers_together),
+    (T + "3_second_reader_is_refused_before_it_decodes[rc4]", readers_together),
+    (T + "3_rivals_that_seal_freely_lose_no_number[3des]", all_together),
+    (T + "3_rivals_that_send_freely_mix_no_frames[3des]", writers_together),
+    (
+        T + "3_million_frames_each_way_by_two_threads_and_rivals_lose_no_number",
+        all_together,
+    ),
+    (
+        T + "3_layer_reads_while_it_sends[rc4]",
+        Guard(
+            LAYER,
+            "self._reading: Final = threading.Lock()",
+            "self._reading: Final = self._sending",
+        ),
+    ),
+    (
+        T + "3_writer_and_reader_of_a_layer_run_freely[rc4]",
+        Guard(TOKENS, "DigestUnsealer(integrity.inbound,", "DigestUnsealer(integrity.outbound,"),
+    ),
+    (
+        G + "4_part_of_a_frame_stays_for_the_next_read[rc4]",
+        Guard(FRAMING, "return None", "self._buffer.clear()"),
+    ),
+    (G + "4_rest_of_a_message_stays_for_the_next_read[rc4]", plaintext_dropped),
+    (
+        G + "4_read_that_found_the_context_busy_loses_nothing[rc4]",
+        Guard(LAYER, "self._decoder.release()", "self._decoder.consume()"),
+    ),
+    (
+        G + "4_busy_error_does_not_latch[rc4]",
+        Guard(
+            ERRORS,
+            "class ContextBusyError(UsageError):",
+            "class ContextBusyError(SASLError):",
+        ),
+    ),
+    (
+        G + "4_sealing_that_stops_between_two_frames_latches[rc4]",
+        frames_forgotten,
+    ),
+    (G + "4_interrupt_between_two_frames_latches", frames_forgotten),
+    (
+        G + "4_interrupted_seal_or_unseal_latches[rc4-MemoryError]",
+        Guard(
+            CONTEXT,
+            'self.fail(SASLError("an earlier call on this context was',
+            'repr(SASLError("an earlier call on this context was',
+        ),
+    ),
+    (G + "4_interrupted_seal_or_unseal_latches[rc4-MemoryError]", not_latched),
+    (G + "5_close_says_nothing_to_the_peer[rc4]", keys_kept),
+    (G + "5_close_drops_the_keys[rc4]", keys_kept),
+    (
+        G + "6_traceback_of_a_failure_holds_no_key_and_no_plaintext[rc4]",
+        Guard(CONTEXT, "fault = self.fail(error)", "fault = error if self.fail(error) else error"),
+    ),
+    (
+        G + "6_traceback_of_an_interrupt_holds_no_plaintext",
+        Guard(CONTEXT, "raise error.with_traceback(None)", "raise"),
+    ),
+    (
+        G + "6_texts_and_reprs_hold_no_key[rc4]",
+        Guard(KEYS, "outbound: bytes = field(repr=False)", "outbound: bytes"),
+    ),
+    (
+        G + "6_texts_and_reprs_hold_no_key[rc4]",
+        Guard(KEYS, "client_to_server: bytes = field(repr=False)", "client_to_server: bytes"),
+    ),
+    (
+        G + "6_nothing_is_logged[rc4]",
+        Guard(
+            LAYER,
+            "self.context.fail(error)",
+            f"self.context.fail(error), {LOG}",
+        ),
+    ),
+    (
+        G + "7_data_over_the_maximum_message_is_split[rc4]",
+        Guard(LAYER, "for start in range(0, len(view), step):", "for start in (0,):"),
+    ),
+    (
+        G + "7_data_over_the_maximum_message_is_split[des]",
+        Guard(
+            TOKENS,
+            "// block_size * block_size - MAC_OCTETS - 1",
+            "// block_size * block_size - MAC_OCTETS",
+        ),
+    ),
+    (
+        G + "7_message_over_the_maximum_spends_no_number[rc4]",
+        Guard(CONTEXT, "if len(message) > self.stream_sizes.maximum_message:", "if False:"),
+    ),
+    (
+        G + "8_nothing_with_keys_can_be_pickled_or_copied[rc4]",
+        Guard(
+            CONTEXT,
+            "raise TypeError(\"a security context is one connection's;",
+            'return int, ("0",) or TypeError("',
+        ),
+    ),
+    (
+        G + "8_nothing_with_keys_can_be_pickled_or_copied[rc4]",
+        Guard(
+            LAYER,
+            "raise TypeError(\"a security layer is one connection's;",
+            'return int, ("0",) or TypeError("',
+        ),
+    ),
+    (
+        G + "8_nothing_with_keys_can_be_pickled_or_copied[rc4]",
+        Guard(
+            MECHANISM,
+            "raise TypeError(\"a mechanism is one connection's;",
+            'return int, ("0",) or TypeError("',
+        ),
+    ),
+    (
+        S + "1_stream_refuses_to_send_after_an_error[asyncio-rc4]",
+        Guard(
+            ANYIO,
+            "frames = self._layer.send_data(item)",
+            "frames = [item] if self._layer.context.failed else self._layer.send_data(item)",
+        ),
+    ),
+    (
+        S + "2_stream_closes_its_transport_on_an_error[asyncio-rc4]",
+        Guard(ANYIO, "await close_at_once(self._transport)", "pass"),
+    ),
+    (
+        S + "2_stream_cut_inside_a_frame_is_no_end[asyncio-rc4]",
+        Guard(ANYIO, "self._layer.receive_eof()", "raise"),
+    ),
+    (
+        S + "3_second_sending_task_is_refused[asyncio-rc4]",
+        Guard(
+            ANYIO,
+            'self._sending: Final = ResourceGuard("sending to")',
+            'self._sending: Any = __import__("contextlib").nullcontext()',
+        ),
+    ),
+    (
+        S + "3_second_receiving_task_is_refused[asyncio-rc4]",
+        Guard(
+            ANYIO,
+            'self._receiving: Final = ResourceGuard("receiving from")',
+            'self._receiving: Any = __import__("contextlib").nullcontext()',
+        ),
+    ),
+    (
+        S + "3_sender_and_receiver_are_at_work_together[asyncio-rc4]",
+        Guard(
+            ANYIO,
+            'self._receiving: Final = ResourceGuard("receiving from")',
+            "self._receiving: Final = self._sending",
+        ),
+    ),
+    (
+        S + "4_send_cancelled_at_any_point_breaks_writing_and_not_reading[asyncio-rc4]",
+        Guard(ANYIO, "self._half_sent = self._layer.context is not None", "pass"),
+    ),
+    (
+        S + "4_send_cancelled_before_it_began_breaks_nothing[asyncio-rc4]",
+        Guard(
+            ANYIO,
+            "await checkpoint_if_cancelled()\n            await self._send(item)",
+            "await self._send(item)",
+        ),
+    ),
+    (
+        S + "4_receive_cancelled_at_any_point_loses_nothing[asyncio-rc4-True]",
+        Guard(
+            ANYIO,
+            "self._layer.receive_data(chunk)",
+            "await checkpoint()\n                self._layer.receive_data(chunk)",
+        ),
+    ),
+    (
+        S + "4_receive_cancelled_with_plaintext_at_hand_loses_nothing[asyncio-rc4]",
+        Guard(ANYIO, "await cancel_shielded_checkpoint()", "await checkpoint()"),
+    ),
+    (
+        S + "5_stream_closes_without_a_word[asyncio-rc4]",
+        Guard(ANYIO, "self._layer.context.close()", "pass"),
+    ),
+    (
+        H + "sealing_advances_the_keystream_by_length_plus_10[rc4]",
+        Guard(TOKENS, "return self._update(message),", "return self._update(message), mac or"),
+    ),
+    (
+        H + "unsealing_advances_the_keystream_by_length_plus_10[rc4]",
+        Guard(
+            TOKENS,
+            "self._update(body[-MAC_OCTETS:]), True",
+            "self._update(bytes(3) + body[-MAC_OCTETS:])[3:], True",
+        ),
+    ),
+    (
+        H + "sealing_in_place_spends_the_same_keystream[rc4]",
+        Guard(TOKENS, "self._update_into(message, message)", "message[:] = bytes(len(message))"),
+    ),
+    (
+        H + "unsealing_in_place_spends_the_same_keystream[rc4]",
+        Guard(TOKENS, "self._update_into(body, body)", "self._update_into(bytes(len(body)), body)"),
+    ),
+    (
+        H + "no_two_tokens_of_the_same_message_are_alike[rc4]",
+        Guard(
+            CIPHERS,
+            "return self._cipher(key).encryptor()",
+            'return type("Anew", (), {"update": '
+            "lambda _, data: self._cipher(key).encryptor().update(data)})()",
+        ),
+    ),
+    (
+        H + "no_two_tokens_of_the_same_message_are_alike[auth-int]",
+        Guard(TOKENS, "mac.update(sequence)", "pass"),
+    ),
+    (H + "failed_frame_is_not_resynchronised[rc4-number]", not_latched),
+    (
+        H + "failed_frame_takes_good_frames_behind_it_along[rc4]",
+        Guard(LAYER, "self._decoder.discard()", "pass"),
+    ),
+    (H + "failed_frame_takes_good_frames_behind_it_along[rc4]", not_latched),
+]

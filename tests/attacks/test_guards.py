@@ -1,0 +1,171 @@
+"""Every guard matters: without it, in a copy of the package, its attack test fails.
+
+And every attack test has a guard, every guard's source is where the table says, and every line of
+the attack list has a test.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.guards import GUARDS, Guard
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+
+LINES = {
+    *(f"a{number}" for number in range(1, 7)),
+    *(f"b{number}" for number in range(1, 11)),
+    *(f"c{number}" for number in range(1, 10)),
+    "d",
+    *(f"g{number}" for number in range(1, 9)),
+    "h",
+}
+
+#: What a replacement that is no Python, or misses a name, would fail of: not of the attack.
+BROKEN = re.compile(r"\b(SyntaxError|IndentationError|ImportError|ModuleNotFoundError|NameError)\b")
+
+CONFTEST = """\
+from pathlib import Path
+
+import saslwrap
+
+assert Path(saslwrap.__file__).is_relative_to(Path(__file__).parent), saslwrap.__file__
+"""
+
+SETTINGS = """\
+[pytest]
+addopts = --import-mode=importlib -p no:cacheprovider -p anyio.pytest_plugin
+pythonpath = .
+markers = timeout: not in force here
+"""
+
+
+def functions_in(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name[:5] == "test_":
+            yield node
+
+
+ATTACKS = {
+    f"{path.name}::{test.name}": ast.get_docstring(test) or ""
+    for path in sorted(HERE.glob("test_[a-z]_*.py"))
+    for test in functions_in(path)
+}
+
+
+def in_one_line(source: str) -> str:
+    return " ".join(source.split())
+
+
+def copy_package(to: Path) -> None:
+    """Copy the package and the attacks; give them settings of their own."""
+    unwanted = shutil.ignore_patterns("test_guards*")
+    shutil.copytree(ROOT / "saslwrap", to / "saslwrap")
+    shutil.copytree(HERE, to / "tests" / "attacks", ignore=unwanted)
+    for name in ("__init__.py", "support.py"):
+        shutil.copy(ROOT / "tests" / name, to / "tests" / name)
+    (to / "conftest.py").write_text(CONFTEST)
+    (to / "pytest.ini").write_text(SETTINGS)
+
+
+class Forker:
+    """Runs attack tests against copies of the package, with `forker.py`."""
+
+    def __init__(self) -> None:
+        kept = {
+            name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", HERE / "forker.py"],
+            env={**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, root: Path, *tests: str) -> tuple[int, str]:
+        """Give the exit code, negative for a signal, and the report."""
+        assert self.process.stdin
+        assert self.process.stdout
+        request = [str(root), *(f"tests/attacks/{test}" for test in tests)]
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        code, report = json.loads(self.process.stdout.readline())
+        return code, report
+
+
+@pytest.fixture(scope="module")
+def forker() -> Iterator[Forker]:
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork here")
+    forker = Forker()
+    with forker.process:
+        yield forker
+
+
+def test_every_line_of_the_attack_list_has_a_test() -> None:
+    assert {re.split("::test_|_", name.partition("::")[2])[1] for name in ATTACKS} == LINES
+
+
+def test_every_attack_names_its_guards_as_the_table_does() -> None:
+    named = {
+        (test, file, source)
+        for test, text in ATTACKS.items()
+        for file, source in re.findall(r"^Guard: (\S+): (.+)$", text, re.MULTILINE)
+    }
+    listed = {
+        (test.partition("[")[0], guard.file, in_one_line(guard.source)) for test, guard in GUARDS
+    }
+    assert named == listed
+    assert {test for test, _, _ in listed} == set(ATTACKS)
+
+
+def test_no_row_stands_twice() -> None:
+    assert max(Counter(GUARDS).values()) == 1
+
+
+@pytest.mark.parametrize("guard", sorted({guard for _, guard in GUARDS}, key=repr), ids=repr)
+def test_source_of_a_guard_stands_exactly_once(guard: Guard) -> None:
+    assert (ROOT / guard.file).read_text("utf-8").count(guard.source) == 1
+
+
+@pytest.mark.guards
+def test_no_attack_succeeds_in_a_copy_that_has_all_guards(forker: Forker, tmp_path: Path) -> None:
+    """The control: the copy as such is no reason for a test to fail there."""
+    copy_package(tmp_path)
+    code, report = forker.run(tmp_path, *(test for test in dict(GUARDS) if "_million_" not in test))
+    assert code == 0, report
+
+
+@pytest.mark.guards
+@pytest.mark.parametrize(
+    ("test", "guard"), GUARDS, ids=[f"{place} {test}" for place, (test, _) in enumerate(GUARDS)]
+)
+def test_attack_succeeds_without_the_guard(
+    test: str, guard: Guard, forker: Forker, tmp_path: Path
+) -> None:
+    copy_package(tmp_path)
+    file = tmp_path / guard.file
+    source = file.read_text("utf-8")
+    assert source.count(guard.source) == 1
+    file.write_text(source.replace(guard.source, guard.without), "utf-8")
+    for compiled in file.parent.glob(f"__pycache__/{file.stem}.*"):
+        compiled.unlink()
+    code, report = forker.run(tmp_path, test)
+    assert code == 1, report
+    assert f"FAILED tests/attacks/{test}" in report
+    assert "1 failed" in report
+    assert "ERROR" not in report
+    assert not BROKEN.search(report), report
