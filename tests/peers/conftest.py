@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.peers.slapd import Slapd
+from tests.peers.support import require_program, require_sasl_plugin
+from tests.peers.wiretap import Wiretap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.peers.wiretap import WiretapFactory
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(_HERE):
+            item.add_marker("peer")
+
+
+@pytest.fixture(scope="session")
+def slapd() -> Iterator[Slapd]:
+    """An OpenLDAP server with 10,000 small entries, one for the whole run."""
+    require_program(*Slapd.programs)
+    require_sasl_plugin("digestmd5")
+    with Slapd(entries=10_000) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def strict_slapd() -> Iterator[Slapd]:
+    """An OpenLDAP server that insists on SSF 112 or more, as one that demands sealing does."""
+    require_program(*Slapd.programs)
+    require_sasl_plugin("digestmd5")
+    with Slapd(sasl_secprops="minssf=112") as server:
+        yield server
+
+
+@pytest.fixture
+def wiretap() -> Iterator[WiretapFactory]:
+    """`wiretap(host, port)` starts a recording relay that ends with the test."""
+    with ExitStack() as stack:
+        yield lambda host, port: stack.enter_context(Wiretap(host, port))

@@ -1,0 +1,248 @@
+"""A private OpenLDAP server, and `ldapsearch` to measure it with.
+
+Observed with slapd 2.5.13 and Cyrus SASL 2.1.28, `sasl-secprops none`:
+
+- Challenge, in a bindResponse (14) with an empty matchedDN and the diagnostic message
+  "SASL(0): successful result: ": `nonce="...",realm="example.com",qop="auth,auth-int,auth-conf",
+  cipher="rc4-40,rc4-56,rc4,des,3des",maxbuf=65536,charset=utf-8,algorithm=md5-sess`, in this order.
+  `minssf=N` takes out weaker ciphers and QOPs (112: `qop="auth-conf",cipher="rc4,3des"`),
+  `maxssf=0` the whole cipher directive; `maxbufsize=N` is announced as maxbuf.
+- rspauth comes in the serverSaslCreds of the success itself. The layer begins right behind that
+  message in both directions.
+- Wrong password: invalidCredentials (49). Unknown user: other (80), "unable to canonify user".
+- The client (OpenLDAP's) leaves algorithm and charset out, quotes neither qop nor cipher, and
+  announces maxbuf=16777215. It sends UTF-8 names raw.
+- 3des is offered and cannot be used: the client fails with "failed to init cipher '3des'".
+- One frame for each LDAP message, several frames in one segment. Against a client maxbuf of 2048 an
+  entry of 4217 octets comes as tokens of 2035, 2035, 195 (rc4 of every strength), of 2038, 2038,
+  198 (des) or of 2044, 2044, 177 (auth-int): Cyrus counts the 4 octets of the length as part of
+  maxbuf and reserves 25 more for confidentiality (16 for integrity), so a cut falls after 2019
+  (2028) octets of plaintext.
+- Debian's slapd looks for its Cyrus configuration (slapd.conf) in /etc/ldap/sasl2 and
+  /usr/lib/sasl2, whatever SASL_CONF_PATH says; neither file exists unless an administrator made it.
+  `sasl-auxprops slapd` names the store of passwords here, and no sasldb is opened.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Self
+
+from tests.peers import directory
+from tests.peers.directory import ALICE, Credentials
+from tests.peers.support import (
+    LOOPBACK,
+    StartError,
+    free_port,
+    log_tail,
+    program,
+    stop_process,
+    wait_for_port,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+_SCHEMA_FOLDERS = ("/etc/ldap/schema", "/etc/openldap/schema")
+_MODULE_FOLDERS = ("/usr/lib/ldap", "/usr/lib64/openldap", "/usr/lib/openldap")
+_APPARMOR_PROFILE = "/etc/apparmor.d/usr.sbin.slapd"  # Ubuntu has one, Debian has not
+_ATTEMPTS = 3
+
+_CONFIG = """\
+include {schema}/core.schema
+include {schema}/cosine.schema
+include {schema}/inetorgperson.schema
+modulepath {modules}
+moduleload back_mdb
+pidfile {folder}/slapd.pid
+argsfile {folder}/slapd.args
+sizelimit unlimited
+timelimit unlimited
+sasl-host localhost
+sasl-realm {realm}
+sasl-secprops {secprops}
+sasl-auxprops slapd
+authz-regexp "uid=([^,]*),cn=[^,]*,cn=auth" "uid=$1,{people}"
+authz-regexp "uid=([^,]*),cn=[^,]*,cn=[^,]*,cn=auth" "uid=$1,{people}"
+database mdb
+suffix {base}
+rootdn "{root}"
+directory {folder}/db
+maxsize 268435456
+dbnosync
+"""
+
+
+class Slapd:
+    """A slapd of one's own on loopback: private folder, config, data, port and log.
+
+    Alice is the `rootdn`: she may write, and no limit holds for her.
+    """
+
+    programs = ("slapd", "slapadd")
+    host = "localhost"
+    address = LOOPBACK
+    realm = directory.REALM
+    base_dn = directory.BASE_DN
+    credentials = ALICE
+
+    def __init__(
+        self,
+        *,
+        entries: int = 0,
+        sasl_secprops: str = "none",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.entries = entries
+        self.sasl_secprops = sasl_secprops
+        self._environment = dict(environment or {})
+        self._stack = ExitStack()
+        self._port: int | None = None
+        self._folder: Path | None = None
+
+    @property
+    def port(self) -> int:
+        assert self._port is not None, "not started"
+        return self._port
+
+    @property
+    def folder(self) -> Path:
+        assert self._folder is not None, "not started"
+        return self._folder
+
+    @property
+    def url(self) -> str:
+        return f"ldap://{self.host}:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "slapd.log"
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="slapd-")))
+            self._write_config()
+            self._load()
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+        self._port = self._folder = None
+
+    def _write_config(self) -> None:
+        (self.folder / "db").mkdir()
+        (self.folder / "sasl").mkdir()
+        config = _CONFIG.format(
+            schema=_first_folder(_SCHEMA_FOLDERS),
+            modules=_first_folder(_MODULE_FOLDERS),
+            folder=self.folder,
+            realm=self.realm,
+            secprops=self.sasl_secprops,
+            people=directory.PEOPLE_DN,
+            base=self.base_dn,
+            root=ALICE.dn,
+        )
+        self._config.write_text(config)
+
+    def _load(self) -> None:
+        ldif = self.folder / "data.ldif"
+        ldif.write_text("".join(directory.directory_ldif(self.entries)), encoding="ascii")
+        with self.log.open("wb") as log:
+            done = subprocess.run(
+                [program("slapadd"), "-q", "-f", self._config, "-l", ldif],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environ,
+                timeout=60,
+                check=False,
+            )
+        if done.returncode:
+            text = f"slapadd: status {done.returncode}\n{log_tail(self.log)}"
+            raise StartError(text + _confinement_hint())
+
+    def _start(self, stack: ExitStack) -> None:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._start_once(stack)
+            except StartError:
+                if "Address already in use" not in log_tail(self.log):
+                    raise
+        return self._start_once(stack)
+
+    def _start_once(self, stack: ExitStack) -> None:
+        port = free_port()
+        with self.log.open("wb") as log:
+            process = subprocess.Popen(
+                [
+                    program("slapd"),
+                    *("-d", "stats"),
+                    *("-f", self._config),
+                    *("-h", f"ldap://{self.address}:{port}/"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environ,
+            )
+        stack.callback(stop_process, process)
+        wait_for_port(process, port, self.log, ready="slapd starting")
+        self._port = port
+
+    @property
+    def _config(self) -> Path:
+        return self.folder / "slapd.conf"
+
+    @property
+    def _environ(self) -> dict[str, str]:
+        return {**os.environ, "SASL_CONF_PATH": str(self.folder / "sasl"), **self._environment}
+
+
+def ldapsearch(
+    url: str,
+    *arguments: str,
+    base: str = directory.BASE_DN,
+    security: str | None = None,
+    credentials: Credentials = ALICE,
+    password: str | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `ldapsearch` over DIGEST-MD5; `security` is its `-O`, `arguments` filter and names."""
+    return subprocess.run(
+        [
+            program("ldapsearch"),
+            *("-N", "-LLL", "-o", "ldif_wrap=no", "-H", url),
+            *("-Y", "DIGEST-MD5", *(("-O", security) if security else ())),
+            *("-U", credentials.username, "-w", password or credentials.password),
+            *("-b", base, *arguments),
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={**os.environ, "LDAPNOINIT": "1"},
+        timeout=60,
+        check=False,
+    )
+
+
+def _confinement_hint() -> str:
+    if os.path.exists(_APPARMOR_PROFILE):
+        return f"\n{_APPARMOR_PROFILE} may keep slapd out of its folder (aa-complain slapd)"
+    return ""
+
+
+def _first_folder(candidates: tuple[str, ...]) -> str:
+    for candidate in candidates:
+        if os.path.isdir(candidate):
+            return candidate
+    raise StartError(f"none of {', '.join(candidates)} exists")

@@ -1,0 +1,148 @@
+"""What every fixture of a real server needs: programs, free ports, patience."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from glob import glob
+from subprocess import TimeoutExpired
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from subprocess import Popen
+
+LOOPBACK = "127.0.0.1"
+
+REQUIRE_PEERS = "SASLWRAP_REQUIRE_PEERS"
+"""Environment variable: "1" turns a missing program into a failure."""
+
+PACKAGES = {
+    "cyrmaster": "cyrus-imapd libsasl2-modules sasl2-bin",
+    "imtest": "cyrus-clients libsasl2-modules",
+    "kadmin.local": "krb5-admin-server",
+    "kdb5_util": "krb5-kdc",
+    "kinit": "krb5-user",
+    "krb5kdc": "krb5-kdc",
+    "ldapmodify": "ldap-utils libsasl2-modules",
+    "ldapsearch": "ldap-utils libsasl2-modules",
+    "libvirtd": "libvirt-daemon libsasl2-modules sasl2-bin",
+    "samba": "samba samba-vfs-modules samba-dsdb-modules samba-ad-provision",
+    "samba-tool": "samba winbind python3-samba ldb-tools",
+    "saslpasswd2": "sasl2-bin",
+    "slapadd": "slapd libsasl2-modules",
+    "slapd": "slapd libsasl2-modules",
+    "svn": "subversion libsasl2-modules",
+    "svnserve": "subversion libsasl2-modules sasl2-bin",
+    "virsh": "libvirt-clients libsasl2-modules",
+}
+"""Program to the Debian packages that bring it, its SASL mechanisms included."""
+
+PLUGIN_PACKAGES = {
+    "digestmd5": "libsasl2-modules",
+    "gs2": "libsasl2-modules-gssapi-mit",
+    "gssapiv2": "libsasl2-modules-gssapi-mit",
+    "sasldb": "libsasl2-modules-db",
+}
+"""Plugin of Cyrus SASL to the Debian package that brings it."""
+
+_PLUGIN_FOLDERS = ("/usr/lib/*/sasl2/", "/usr/lib/sasl2/", "/usr/lib64/sasl2/")
+_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+class StartError(Exception):
+    """A server did not start; the text ends with the tail of its log."""
+
+
+def find_program(name: str) -> str | None:
+    """The path of a program, also where a plain user's PATH does not look."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS))
+    return shutil.which(name, path=path)
+
+
+def require_program(*names: str) -> None:
+    """Skip the test that asks for a program which is missing; fail where peers are required."""
+    missing = [name for name in names if find_program(name) is None]
+    if missing:
+        packages = dict.fromkeys(word for name in missing for word in _packages_of(name))
+        _unavailable(f"no {', '.join(missing)}: apt-get install {' '.join(packages)}")
+
+
+def require_sasl_plugin(name: str) -> None:
+    """The same for a mechanism of Cyrus SASL, which no program's package insists on."""
+    folders = os.environ.get("SASL_PATH", "").split(os.pathsep)
+    patterns = [*(f"{folder}/" for folder in folders if folder), *_PLUGIN_FOLDERS]
+    if not any(glob(f"{pattern}lib{name}.so*") for pattern in patterns):
+        _unavailable(f"no SASL plugin {name}: apt-get install {PLUGIN_PACKAGES[name]}")
+
+
+def program(name: str) -> str:
+    """The path of a program that `require_program` has vouched for."""
+    path = find_program(name)
+    if path is None:
+        raise FileNotFoundError(f"{name}: apt-get install {' '.join(_packages_of(name))}")
+    return path
+
+
+def free_port() -> int:
+    """A port that was free a moment ago. Another process may still take it first."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(
+    process: Popen[bytes], port: int, log: Path, *, ready: str = "", timeout: float = 15
+) -> None:
+    """Return once `process` listens on `port`; `StartError` if it ends or time is up.
+
+    `ready` is what the log must say by then: without it, a stranger on the same port would pass
+    for the server until the server has noticed.
+    """
+    deadline = time.monotonic() + timeout
+    while process.poll() is None:
+        if (not ready or ready in log_tail(log)) and _accepts(port):
+            return
+        if time.monotonic() > deadline:
+            raise StartError(f"nothing on port {port} after {timeout:g} s\n{log_tail(log)}")
+        time.sleep(0.02)
+    raise StartError(f"ended with status {process.returncode}\n{log_tail(log)}")
+
+
+def stop_process(process: Popen[bytes], timeout: float = 10) -> None:
+    """End one process by its id: ask, then insist. Ended already is fine."""
+    process.terminate()
+    try:
+        process.wait(timeout)
+    except TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def log_tail(log: Path, lines: int = 30) -> str:
+    """The last lines of a log, or a word about why there are none."""
+    try:
+        text = log.read_text(errors="replace")
+    except OSError as error:
+        return f"(no log: {error})"
+    return "\n".join(text.splitlines()[-lines:]) or "(empty log)"
+
+
+def _unavailable(reason: str) -> NoReturn:
+    if os.environ.get(REQUIRE_PEERS) == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _packages_of(name: str) -> list[str]:
+    return PACKAGES.get(name, name).split()
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((LOOPBACK, port)) == 0
