@@ -157,11 +157,11 @@ class Exchange(ABC):
             self._done = True
             return Done()
         except SASLError as error:
-            fault = self._fault = error.fresh()
+            fault = self._latch(error)
         except BaseException:
-            self._fault = _interrupted()
+            self._latch(_interrupted())
             raise
-        raise fault.fresh()
+        raise fault
 
     def receive_data(self, data: Buffer) -> None:
         """Take in octets from the peer. Never raises for what they are: `advance` does."""
@@ -172,7 +172,7 @@ class Exchange(ABC):
             try:
                 self._measure(self._buffer)
             except ProtocolError as error:
-                self._fault = error.fresh()
+                self._latch(error)
                 self._buffer.clear()
 
     def receive_eof(self) -> None:
@@ -193,7 +193,7 @@ class Exchange(ABC):
         except SASLError as error:
             self._refusal = error.fresh()
         except BaseException:
-            self._fault = _interrupted()
+            self._latch(_interrupted())
             raise
         finally:
             self._stepping = False
@@ -238,6 +238,12 @@ class Exchange(ABC):
     @abstractmethod
     def _aborted(self) -> Script:
         """Wait for the peer's answer to the abort message, where the protocol has one."""
+
+    def _latch(self, error: SASLError) -> SASLError:
+        self._fault = error.fresh()
+        if self._mechanism is not None:
+            self._mechanism.abandon()
+        return error.fresh()
 
     def _message(self) -> Generator[Event, None, bytes]:
         """Get the peer's next message, whole."""

@@ -22,6 +22,7 @@ Two threads may share a layer, one that sends and one that receives and reads.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Final, NoReturn, TypeAlias, overload
 
 from saslwrap.context import Buffer, SecurityContext, octets
@@ -33,6 +34,9 @@ __all__ = ["ClearLayer", "Layer", "SecurityLayer", "next_layer"]
 #: A frame without plaintext is legal (Cyrus and the JDK decode it to nothing) but no peer has a
 #: reason to send many, and they keep a reader busy for nothing.
 MAX_EMPTY_FRAMES = 32
+
+#: How many frames a shell sends at a time.
+BATCH_FRAMES = 64
 
 
 class SecurityLayer:
@@ -59,6 +63,16 @@ class SecurityLayer:
         self._empty_frames = 0
         self._sending: Final = threading.Lock()
         self._reading: Final = threading.Lock()
+
+    def batches(self, data: Buffer) -> Iterator[Buffer]:
+        """Cut data into what is to be sealed and sent at a time: at least one, maybe empty.
+
+        A peer with a small maxbuf makes many frames of little data. Taken batch by batch they need
+        little memory, and others have their turn in between.
+        """
+        view = octets(data)
+        step = BATCH_FRAMES * self.context.stream_sizes.maximum_message
+        return (view[start : start + step] for start in range(0, max(len(view), 1), step))
 
     def send_data(self, data: Buffer) -> list[Buffer]:
         """Seal `data` into frames: `[length, token, length, token ...]`, `[]` for nothing.
@@ -206,6 +220,10 @@ class ClearLayer:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self.ended = False
+
+    def batches(self, data: Buffer) -> Iterator[Buffer]:
+        """Give `data` as it is."""
+        yield data
 
     def send_data(self, data: Buffer) -> list[Buffer]:
         """Return `data` as it is, `[]` for nothing."""

@@ -80,7 +80,11 @@ class Mechanism(ABC):
         try:
             if self._complete:
                 raise ProtocolError(f"the peer sent a message after {self.name} was complete")
-            return self._step(None if message is None else bytes(message))
+            reply = self._step(None if message is None else bytes(message))
+            if (given_up := self._fault) is not None:  # while the step was at work in its thread
+                self.abandon()
+                raise given_up.fresh()
+            return reply
         except SASLError as error:
             fault = self._fault = error.fresh()
             self._forget()
@@ -92,6 +96,14 @@ class Mechanism(ABC):
 
     @abstractmethod
     def _step(self, message: bytes | None) -> bytes | None: ...
+
+    def abandon(self) -> None:
+        """Give up: drop what is secret, the context too. For a login that failed around it."""
+        if self._fault is None:
+            self._fault = SASLError(f"the login with {self.name} was given up; start anew")
+        self._forget()
+        if self._context is not None:
+            self._context.close()
 
     def _forget(self) -> None:  # noqa: B027 - most have nothing to forget
         """Drop what is secret, after a failure."""

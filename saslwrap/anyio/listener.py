@@ -52,6 +52,13 @@ class SASLConnectable(ByteStreamConnectable):
             raise
 
 
+def _address(transport: AnyByteStream) -> Any:
+    try:
+        return transport.extra(SocketAttribute.remote_address, "a peer")
+    except Exception:  # uvloop's socket, of a peer that is gone already
+        return "a peer"
+
+
 def _log_error(error: Exception, peer: Any) -> None:
     if isinstance(error, SASLError | TimeoutError | BrokenResourceError):
         logger.warning("login from %s failed: %s", peer, str(error) or type(error).__name__)
@@ -88,7 +95,7 @@ class SASLListener(Listener[SASLStream]):
         """Accept connections and call `handler`, in a task each, with those that logged in."""
 
         async def log_in(transport: AnyByteStream) -> None:
-            peer = transport.extra(SocketAttribute.remote_address, "a peer")
+            peer = _address(transport)
             try:
                 with fail_after(self.authenticate_timeout):
                     stream = await authenticate(transport, self.make_exchange())

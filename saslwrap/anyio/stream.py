@@ -7,10 +7,11 @@
 It runs on asyncio, uvloop and trio. A `SASLStream` is a plain `anyio.abc.ByteStream`. One task may
 send and one receive; a second of either kind gets `BusyResourceError`.
 
-Sending seals first and then awaits one thing, the transport's `send`. Sealing spends a sequence
-number, so if that await fails or is cancelled the peer may lack a part of a frame, and the stream
-is broken for writing, loudly; reading goes on. Receiving awaits one thing too, the transport's
-`receive`, and takes nothing out of the layer before it: a cancelled `receive` loses nothing.
+Sending seals first and then awaits one thing, the transport's `send`; for a large item, batch by
+batch. Sealing spends a sequence number, so if that await fails or is cancelled the peer may lack a
+part of a frame, and the stream is broken for writing, loudly; reading goes on. Receiving awaits one
+thing too, the transport's `receive`, and takes nothing out of the layer before it: a cancelled
+`receive` loses nothing.
 
 A failure inside the layer closes the transport forcefully and comes as `BrokenResourceError` with
 the `SASLError` as its `__cause__`. `EndOfStream` is an end at a frame's border; SASL has no closing
@@ -190,8 +191,12 @@ class SASLStream(ByteStream):
         self._check_writable()
         if self._eof_sent:
             raise ClosedResourceError
+        for batch in self._layer.batches(item):
+            await self._send_batch(batch)
+
+    async def _send_batch(self, batch: Buffer) -> None:
         try:
-            frames = self._layer.send_data(item)
+            frames = self._layer.send_data(batch)
         except UsageError:
             raise
         except SASLError as error:
@@ -313,7 +318,10 @@ async def close_at_once(stream: AsyncResource) -> None:
 
 
 def _channel_info(transport: AnyByteStream) -> ChannelInfo:
-    cipher = transport.extra(TLSAttribute.cipher, None)
+    try:
+        cipher = transport.extra(TLSAttribute.cipher, None)
+    except AttributeError:  # uvloop's socket, of a peer that is gone already
+        cipher = None
     return ChannelInfo(external_ssf=0 if cipher is None else cipher[2])
 
 

@@ -268,6 +268,12 @@ class LDAPBindServer(_Bind):
         self.message_id = 0
         self.bind_name = b""
 
+    def abort(self) -> bytes:
+        """Refuse the login, as `Exchange.abort`; not once the client was told of success."""
+        if self.result_code == ResultCode.success:
+            raise UsageError("the client was told of success; there is nothing to abort")
+        return super().abort()
+
     def _run(self) -> Script:
         while True:
             message = yield from self._next_message()

@@ -356,8 +356,13 @@ def _looks_like(octet: int) -> str:
     return f"an octet 0x{octet:02x}"
 
 
+#: INTEGER and ENUMERATED; LDAP's fit 4 octets (maxInt, RFC 4511 section 4.1.1.1).
+_NUMBERS: Final = (0x02, 0x0A)
+_NUMBER_OCTETS: Final = 4
+
+
 def _check_lengths(pdu: bytes) -> None:
-    """Check that each element ends within its parent, which asn1tools does not.
+    """Check that each element ends within its parent, and numbers, which asn1tools does not.
 
     :raises ValueError: one does not
     :raises IndexError: one has no length
@@ -371,6 +376,8 @@ def _check_lengths(pdu: bytes) -> None:
         start, end = _contents(pdu, offset)
         if end > ends[-1] or (offset == 0 and end != len(pdu)):
             raise ValueError("an element does not fit its parent")
+        if pdu[offset] in _NUMBERS and end - start > _NUMBER_OCTETS:
+            raise ValueError("a number is out of range")
         if constructed:
             ends.append(end)
         offset = start if constructed else end

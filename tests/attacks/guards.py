@@ -15,12 +15,18 @@ ANYIO = "saslwrap/anyio/stream.py"
 CIPHERS = "saslwrap/mechanisms/digest_md5/ciphers.py"
 CLIENT = "saslwrap/mechanisms/digest_md5/client.py"
 CONTEXT = "saslwrap/context.py"
+DIRECTIVES = "saslwrap/mechanisms/digest_md5/directives.py"
 ERRORS = "saslwrap/errors.py"
 EXCHANGE = "saslwrap/exchange.py"
 FRAMING = "saslwrap/framing.py"
 KEYS = "saslwrap/mechanisms/digest_md5/keys.py"
 LAYER = "saslwrap/layer.py"
+LDAP = "saslwrap/protocols/ldap.py"
 MECHANISM = "saslwrap/mechanism.py"
+MESSAGES = "saslwrap/mechanisms/digest_md5/messages.py"
+NAMES = "saslwrap/mechanisms/digest_md5/names.py"
+NEGOTIATION = "saslwrap/mechanisms/digest_md5/negotiation.py"
+PROPERTIES = "saslwrap/properties.py"
 SERVER = "saslwrap/mechanisms/digest_md5/server.py"
 TOKENS = "saslwrap/mechanisms/digest_md5/context.py"
 
@@ -83,11 +89,37 @@ frames_forgotten = Guard(LAYER, "if not spent:", "if True:")
 plaintext_dropped = Guard(LAYER, "if self._offset == len(self._plaintext):", "if True:")
 LOG = '__import__("logging").getLogger("saslwrap").debug("refused")'
 
+# The login
+
+CHOSEN = "if (qop, response.cipher) =="
+TWICE = "if len(values) > 1:"
+FITS = "maximum_message(maxbuf, block_size)"
+PROVEN = "proof is None or not compare_digest("
+SECRET = "return secrets.token_urlsafe(24)"
+
+no_minimum = Guard(NEGOTIATION, "least <= protection.ssf", "0 <= protection.ssf")
+choice_unchecked = Guard(
+    SERVER,
+    "for protection in self._offered:",
+    "for protection in offer(SecurityProperties(min_ssf=0, ciphers="
+    '("rc4", "3des", "rc4-56", "des", "rc4-40")), 0):',
+)
+any_realm = Guard(SERVER, "realm in self._realms or not self._realms", "True")
+repeats_accepted = Guard(DIRECTIVES, TWICE, "if False:")
+authzid_unhashed = Guard(KEYS, "parts.append(self.authzid)", "pass")
+nothing_proven = Guard(CLIENT, PROVEN, "proof is None or False and compare_digest(")
+limit_reached = Guard(DIRECTIVES, "if len(message) >= limit:", "if len(message) > limit:")
+fits_always = Guard(NEGOTIATION, FITS, "1")
+maxbuf_unchecked = Guard(NEGOTIATION, "if chosen[0].qop is not QOP.AUTH:", "if False:")
+predictable = '"%032x" % __import__("random").getrandbits(128)'
+empty_accepted = Guard(MESSAGES, "if not (value :=", "if None is (value :=")
+
 
 A = "test_a_framing_eof.py::test_a"
 B = "test_b_lengths.py::test_b"
 C = "test_c_tamper.py::test_c"
 D = "test_d_padding_oracle.py::test_d_"
+E = "test_e_negotiation.py::test_e"
 G = "test_g_state.py::test_g"
 T = "test_g_threads.py::test_g"
 S = "test_g_stream.py::test_g"
@@ -353,6 +385,330 @@ GUARDS: list[tuple[str, Guard]] = [
         D + "wrong_padding_and_wrong_mac_log_nothing[copied-des-last octet 0]",
         Guard(TOKENS, AUTHENTIC, f"well_formed or {LOG}\n        {AUTHENTIC}"),
     ),
+    (E + "1_offer_below_the_minimum_is_refused_before_a_response[int]", no_minimum),
+    (
+        E + "1_offer_below_the_minimum_is_refused_before_a_response[layer required]",
+        Guard(PROPERTIES, "return max(self.min_ssf, 1), self.max_ssf", "return 0, self.max_ssf"),
+    ),
+    (E + "1_nothing_is_sent_to_a_server_that_offers_too_little[auth]", no_minimum),
+    (
+        E + "1_nothing_is_sent_to_a_server_that_offers_too_little[auth]",
+        Guard(LDAP, "yield Send(self._abort_message())", "pass"),
+    ),
+    (E + "1_client_that_takes_less_than_the_minimum_is_refused[auth]", choice_unchecked),
+    (E + "1_client_that_takes_less_than_the_minimum_is_refused[auth]", no_minimum),
+    (E + "1_server_offers_nothing_below_its_minimum[default]", no_minimum),
+    (E + "2_offer_stripped_to_weak_ciphers_is_refused[auth-conf-rc4-40]", no_minimum),
+    (E + "2_weak_cipher_is_refused_by_the_server[rc4-40]", choice_unchecked),
+    (E + "2_weak_cipher_is_refused_by_the_server[rc4-40]", no_minimum),
+    (
+        E + "2_cipher_that_is_not_named_is_not_used[client-rc4-40]",
+        Guard(
+            NEGOTIATION,
+            "CIPHERS[name]) for name in ciphers]",
+            "CIPHERS[name]) for name in CIPHERS]",
+        ),
+    ),
+    (E + "2_man_in_the_middle_gets_nobody_below_his_minimum[both]", no_minimum),
+    (E + "2_man_in_the_middle_gets_nobody_below_his_minimum[server]", choice_unchecked),
+    (E + "3_choice_that_was_not_offered_is_refused[auth]", choice_unchecked),
+    (
+        E + "3_choice_that_was_not_offered_is_refused[des]",
+        Guard(SERVER, CHOSEN, f"if qop == protection.qop or {CHOSEN[3:]}"),
+    ),
+    (
+        E + "3_list_is_no_choice[qops]",
+        Guard(SERVER, CHOSEN, f"if protection.qop in qop and not cipher or {CHOSEN[3:]}"),
+    ),
+    (
+        E + "3_list_is_no_choice[ciphers]",
+        Guard(SERVER, CHOSEN, f'if (cipher or "no") in (response.cipher or "") or {CHOSEN[3:]}'),
+    ),
+    (E + "3_two_choices_are_refused[auth-conf-ciphers]", repeats_accepted),
+    (
+        E + "3_cipher_without_confidentiality_is_refused[rc4-auth]",
+        Guard(SERVER, "response.cipher is not None and qop !=", "None is not None and qop !="),
+    ),
+    (E + "3_realm_that_was_not_offered_is_refused[evil.example]", any_realm),
+    (
+        E + "3_algorithm_other_than_md5_sess_is_refused[md5]",
+        Guard(MESSAGES, '!= "md5-sess":', '== "md4-sess":'),
+    ),
+    (
+        E + "3_client_chooses_one_of_what_was_offered",
+        Guard(NEGOTIATION, "in wanted if protection in offered]", "in wanted if offered]"),
+    ),
+    (
+        E + "4_rewritten_choice_breaks_the_clients_proof[conf to int]",
+        Guard(KEYS, "NONCE_COUNT, self.cnonce, self.qop, a2", "NONCE_COUNT, self.cnonce, a2"),
+    ),
+    (E + "4_rewritten_choice_breaks_the_clients_proof[authzid]", authzid_unhashed),
+    (
+        E + "4_rewritten_choice_breaks_the_clients_proof[digest-uri]",
+        Guard(KEYS, "a2 = _hex(purpose + self.digest_uri + zeros)", "a2 = _hex(purpose + zeros)"),
+    ),
+    (
+        E + "4_rewritten_choice_breaks_the_clients_proof[case]",
+        Guard(SERVER, "qop=response.qop or", 'qop=(response.qop or b"").lower() or'),
+    ),
+    (E + "4_rewritten_authzid_breaks_the_clients_proof[u:bob]", authzid_unhashed),
+    (E + "4_proof_for_a_rewritten_choice_is_refused[auth]", nothing_proven),
+    (
+        E + "4_rewritten_cipher_fails_at_the_first_frame[rc4-rc4-40-server]",
+        Guard(KEYS, "root = session_key[:key_octets]", "root = session_key"),
+    ),
+    (
+        E + "4_rewritten_cipher_fails_at_the_first_frame[3des-des-client]",
+        Guard(CIPHERS, "first, last = key[:7],", "first, last = key[:7], key[:7] or"),
+    ),
+    (E + "4_cipher_rewritten_to_one_below_the_minimum_is_refused[rc4-40]", choice_unchecked),
+    (
+        E + "5_maxbuf_out_of_range_is_refused[client-conf-2^24]",
+        Guard(NEGOTIATION, "if not MIN_MAXBUF <= maxbuf", "if not MIN_MAXBUF"),
+    ),
+    (E + "5_maxbuf_out_of_range_is_refused[client-conf-2^24]", maxbuf_unchecked),
+    (
+        E + "5_maxbuf_out_of_range_is_refused[server-int-400 digits]",
+        Guard(SERVER, "protection.fits(check_maxbuf(peer_maxbuf))", "protection.fits(peer_maxbuf)"),
+    ),
+    (
+        E + "5_maxbuf_that_is_no_number_is_refused[server-conf--1]",
+        Guard(MESSAGES, "if not _DIGITS.fullmatch(", "if not ("),
+    ),
+    (
+        E + "5_maxbuf_out_of_range_does_no_harm_without_a_layer[client-2^24]",
+        Guard(NEGOTIATION, "if chosen[0].qop is not QOP.AUTH:", "if True:"),
+    ),
+    (
+        E + "5_maxbuf_out_of_range_does_no_harm_without_a_layer[server-2^24]",
+        Guard(SERVER, "if protection.qop is not QOP.AUTH and not", "if not"),
+    ),
+    (
+        E + "5_hundreds_of_digits_never_become_a_number[client-nines]",
+        Guard(MESSAGES, "if len(significant) <= 8 else", "if len(significant) <= 4300 else"),
+    ),
+    (
+        E + "5_hundreds_of_digits_never_become_a_number[server-zeros and 65536]",
+        Guard(MESSAGES, '.lstrip(b"0")', ""),
+    ),
+    (E + "5_maxbuf_too_small_for_a_block_is_refused[client-3des-21]", fits_always),
+    (E + "5_maxbuf_too_small_for_a_block_is_refused[server-3des-21]", fits_always),
+    (
+        E + "5_maxbuf_in_range_bounds_what_is_sent[client-rc4-17-1]",
+        Guard(CLIENT, "peer_maxbuf=challenge.maxbuf,", "peer_maxbuf=65536,"),
+    ),
+    (
+        E + "5_maxbuf_in_range_bounds_what_is_sent[server-3des-22-5]",
+        Guard(SERVER, "peer_maxbuf=peer_maxbuf,", "peer_maxbuf=65536,"),
+    ),
+    (E + "5_rewritten_maxbuf_denies_service_at_most[rc4-1008-server]", no_limit),
+    (E + "5_rewritten_maxbuf_denies_service_at_most[3des-17-client]", fits_always),
+    (
+        E + "6_message_just_under_the_limit_is_read[client-2048]",
+        Guard(DIRECTIVES, "if len(message) >= limit:", "if len(message) >= limit - 1:"),
+    ),
+    (
+        E + "6_message_just_under_the_limit_is_read[server-4096]",
+        Guard(MESSAGES, "RESPONSE_LIMIT = 4096", "RESPONSE_LIMIT = 2048"),
+    ),
+    (E + "6_message_at_the_limit_is_refused_unread[server-4096-0]", limit_reached),
+    (
+        E + "6_message_at_the_limit_is_refused_unread[client-2048-0]",
+        Guard(MESSAGES, "CHALLENGE_LIMIT = 2048", "CHALLENGE_LIMIT = 4096"),
+    ),
+    (E + "6_proof_has_the_limit_of_the_challenge[2048-False]", limit_reached),
+    (
+        E + "6_challenge_that_makes_our_response_too_long_is_not_answered",
+        Guard(CLIENT, "if len(response) >= RESPONSE_LIMIT:", "if False:"),
+    ),
+    (E + "7_directive_that_stands_twice_is_refused[client-nonce-another]", repeats_accepted),
+    (
+        E + "7_directive_that_stands_twice_is_refused[server-authzid-in capitals]",
+        Guard(DIRECTIVES, '.decode("latin-1").lower()', '.decode("latin-1")'),
+    ),
+    (
+        E + "7_directive_that_stands_twice_is_refused[client-stale-another]",
+        Guard(MESSAGES, 'directives.one("stale")', "pass"),
+    ),
+    (
+        E + "7_directive_that_stands_twice_is_refused[server-username-another]",
+        Guard(MESSAGES, '_filled(directives, "username")', "pass"),
+    ),
+    (
+        E + "7_directive_that_stands_twice_is_refused[server-realm-the same]",
+        Guard(MESSAGES, 'realm=directives.one("realm"),', 'realm=directives.all("realm")[0],'),
+    ),
+    (E + "7_proof_that_stands_twice_is_refused", repeats_accepted),
+    (
+        E + "8_nonces_of_the_server_are_unique_and_unpredictable",
+        Guard(SERVER, SECRET, f"return {predictable}"),
+    ),
+    (
+        E + "8_nonces_of_the_server_are_unique_and_unpredictable",
+        Guard(SERVER, SECRET, "return secrets.token_urlsafe(15)"),
+    ),
+    (
+        E + "8_recorded_response_does_not_pass_again",
+        Guard(SERVER, "nonce=check_nonce(self._generate_nonce(),", 'nonce=check_nonce("constant",'),
+    ),
+    (
+        E + "8_server_that_repeats_its_nonce_gets_another_login",
+        Guard(CLIENT, "check_nonce(self._generate_cnonce(),", 'check_nonce("constant",'),
+    ),
+    (E + "9_cnonces_are_unique_and_unpredictable", Guard(CLIENT, SECRET, f"return {predictable}")),
+    (
+        E + "9_cnonces_are_unique_and_unpredictable",
+        Guard(CLIENT, SECRET, "return secrets.token_urlsafe(15)"),
+    ),
+    (
+        E + "9_own_cnonce_reflected_as_the_servers_nonce_is_refused",
+        Guard(CLIENT, "if compare_digest(parameters.nonce,", "if False and (parameters.nonce,"),
+    ),
+    (
+        E + "9_own_nonce_reflected_as_the_clients_cnonce_is_refused",
+        Guard(SERVER, "and not compare_digest(response.cnonce,", "and (response.cnonce,"),
+    ),
+    (
+        E + "9_response_that_was_made_for_another_service_is_refused[ldap/other]",
+        Guard(SERVER, "and self._is_us(response.digest_uri.lower())", ""),
+    ),
+    (
+        E + "9_client_answers_one_challenge[again]",
+        Guard(
+            CLIENT,
+            "if self._expected_rspauth is not None:",
+            'if self._expected_rspauth is not None and b"rspauth" in (message or b""):',
+        ),
+    ),
+    (E + "10_server_that_does_not_prove_itself_is_refused[wrong]", nothing_proven),
+    (
+        E + "10_server_that_does_not_prove_itself_is_refused[right and more]",
+        Guard(MESSAGES, "if len(directives) == 1 else None", ""),
+    ),
+    (
+        E + "10_server_that_does_not_prove_itself_is_refused[the client's]",
+        Guard(
+            KEYS,
+            'return self._value(session_key, b":")',
+            'return self._value(session_key, b"AUTHENTICATE" + b":")',
+        ),
+    ),
+    (
+        E + "10_right_proof_does_not_mend_a_wrong_one[broken]",
+        Guard(MECHANISM, "if self._fault is not None:", "if False:"),
+    ),
+    (
+        E + "10_client_that_does_not_prove_itself_is_refused[wrong]",
+        Guard(
+            SERVER,
+            "if compare_digest(parameters.response(",
+            "if True or compare_digest(parameters.response(",
+        ),
+    ),
+    (
+        E + "10_client_that_does_not_prove_itself_is_refused[the server's]",
+        Guard(
+            KEYS,
+            'return self._value(session_key, b"AUTHENTICATE:")',
+            'return self._value(session_key, b":")',
+        ),
+    ),
+    (
+        E + "10_client_that_does_not_prove_itself_is_refused[upper case]",
+        Guard(
+            MESSAGES,
+            '_HEX_32 = re.compile(rb"[0-9a-f]{32}")',
+            '_HEX_32 = re.compile(rb"[0-9a-fA-F]{32}")',
+        ),
+    ),
+    (
+        E + "10_unknown_user_has_no_password_that_passes",
+        Guard(SERVER, "if not (known and session_key):", "if not session_key:"),
+    ),
+    (
+        E + "11_success_without_a_proof_is_refused",
+        Guard(CLIENT, PROVEN, "proof is not None and not compare_digest("),
+    ),
+    (
+        E + "11_success_without_a_proof_is_refused_over_ldap[layer-without]",
+        Guard(LDAP, "if not self._client.complete:", "if False:"),
+    ),
+    (E + "11_success_without_a_proof_is_refused_over_ldap[no layer-wrong]", nothing_proven),
+    (
+        E + "11_client_that_skips_its_proof_is_refused[nothing]",
+        Guard(SERVER, "if message is None:", "if False:"),
+    ),
+    (
+        E + "12_nonce_that_is_not_the_servers_is_refused[other-ours hashed]",
+        Guard(SERVER, "compare_digest(response.nonce, nonce)", "True"),
+    ),
+    (
+        E + "12_nonce_count_other_than_1_is_refused[00000002-1 hashed]",
+        Guard(SERVER, "response.nonce_count == NONCE_COUNT", "True"),
+    ),
+    (
+        E + "12_nonce_count_of_another_form_is_refused[1]",
+        Guard(MESSAGES, "nonce_count=_matching(", 'nonce_count=b"00000001" or _matching('),
+    ),
+    (E + "12_proof_for_another_nonce_or_count_is_refused[nonce]", nothing_proven),
+    (E + "13_empty_name_is_refused_by_the_server[username]", empty_accepted),
+    (E + "13_empty_name_is_refused_by_the_server[authzid]", empty_accepted),
+    (E + "13_empty_realm_is_no_realm_of_ours", any_realm),
+    (
+        E + "13_control_character_in_a_name_is_refused_by_the_server[NUL-authzid]",
+        Guard(
+            DIRECTIVES,
+            r"""[^"\\\x00-\x08\x0a-\x1f\x7f]""",
+            r"""[^"\\\x01-\x08\x0a-\x1f\x7f]""",
+        ),
+    ),
+    (
+        E + "13_authzid_that_is_not_utf_8_is_refused",
+        Guard(
+            SERVER,
+            'return response.authzid.decode("utf-8")',
+            'return response.authzid.decode("latin-1")',
+        ),
+    ),
+    (E + "13_empty_nonce_or_nul_is_refused_by_the_client[nonce]", empty_accepted),
+    (
+        E + "13_empty_names_and_nul_are_never_sent[authzid]",
+        Guard(NAMES, "if not value and not may_be_empty:", "if False:"),
+    ),
+    (
+        E + "13_empty_names_and_nul_are_never_sent[NUL]",
+        Guard(NAMES, "if _CONTROL.search(value):", "if False:"),
+    ),
+    (
+        E + "14_name_does_not_get_out_of_its_quotes[authzid]",
+        Guard(DIRECTIVES, r'_NEEDS_ESCAPE.sub(rb"\\\1", value)', "value"),
+    ),
+    (
+        E + "14_what_is_hashed_is_unescaped[server-quote]",
+        Guard(DIRECTIVES, r'_NEEDLESSLY_ESCAPED.sub(rb"\1", inner)', "inner"),
+    ),
+    (
+        E + "14_what_is_hashed_is_unescaped[client-quote]",
+        Guard(DIRECTIVES, r'Directive(_ESCAPED.sub(rb"\1", inner)', "Directive(inner"),
+    ),
+    (
+        E + "14_broken_quoting_is_refused[client-first-no comma]",
+        Guard(DIRECTIVES, r"(?=,|\Z)", ""),
+    ),
+    (
+        E + "14_broken_quoting_is_refused[client-last-unterminated]",
+        Guard(DIRECTIVES, r"""|\\[^\x00-\x1f\x7f])*"'""", r"""|\\[^\x00-\x1f\x7f])*"?'"""),
+    ),
+    (
+        E + "15_unknown_directives_are_ignored[client-last]",
+        Guard(
+            DIRECTIVES,
+            "directives.setdefault(name, [])",
+            "if name in directives:\n"
+            "            raise MalformedMessageError(name)\n"
+            "        directives.setdefault(name, [])",
+        ),
+    ),
     (G + "1_write_after_an_error_raises_it[rc4]", not_latched),
     (G + "2_read_after_an_error_raises_the_same_anew[rc4]", not_latched),
     (
@@ -498,8 +854,8 @@ GUARDS: list[tuple[str, Guard]] = [
         S + "1_stream_refuses_to_send_after_an_error[asyncio-rc4]",
         Guard(
             ANYIO,
-            "frames = self._layer.send_data(item)",
-            "frames = [item] if self._layer.context.failed else self._layer.send_data(item)",
+            "frames = self._layer.send_data(batch)",
+            "frames = [batch] if self._layer.context.failed else self._layer.send_data(batch)",
         ),
     ),
     (

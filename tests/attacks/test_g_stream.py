@@ -101,7 +101,7 @@ async def cancelled_at(point: int, transport: Transport, call: Callable[[], Any]
 
 @every_protection
 async def test_g1_stream_refuses_to_send_after_an_error(protection: str) -> None:
-    """Guard: saslwrap/anyio/stream.py: frames = self._layer.send_data(item)"""
+    """Guard: saslwrap/anyio/stream.py: frames = self._layer.send_data(batch)"""
     stream, transport, _ = stream_pair(protection)
     transport.inbound += frame(bytes(22))
     with pytest.raises(anyio.BrokenResourceError) as first:

@@ -19,16 +19,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks.guards import GUARDS, Guard
+from tests.attacks import guards, guards_transition
+from tests.attacks.guards import Guard
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
+
+GUARDS = [*guards.GUARDS, *guards_transition.GUARDS]
 
 LINES = {
     *(f"a{number}" for number in range(1, 7)),
     *(f"b{number}" for number in range(1, 11)),
     *(f"c{number}" for number in range(1, 10)),
     "d",
+    *(f"e{number}" for number in range(1, 16)),
+    *(f"f{number}" for number in range(1, 7)),
     *(f"g{number}" for number in range(1, 9)),
     "h",
 }
@@ -74,7 +79,7 @@ def copy_package(to: Path) -> None:
     unwanted = shutil.ignore_patterns("test_guards*")
     shutil.copytree(ROOT / "saslwrap", to / "saslwrap")
     shutil.copytree(HERE, to / "tests" / "attacks", ignore=unwanted)
-    for name in ("__init__.py", "support.py"):
+    for name in ("__init__.py", "support.py", "test_shells_adapters.py"):
         shutil.copy(ROOT / "tests" / name, to / "tests" / name)
     (to / "conftest.py").write_text(CONFTEST)
     (to / "pytest.ini").write_text(SETTINGS)

@@ -110,6 +110,7 @@ class DigestMD5Client(ClientMechanism):
 
     def _forget(self) -> None:
         self._password = ""
+        self._expected_rspauth = None
         if self._pending_context is not None:
             self._pending_context.close()
             self._pending_context = None
@@ -117,7 +118,8 @@ class DigestMD5Client(ClientMechanism):
     def _step(self, message: bytes | None) -> bytes | None:
         if self._expected_rspauth is not None:
             self._verify(message)
-            self._finish(self._pending_context)
+            context, self._pending_context = self._pending_context, None
+            self._finish(context)
             return None
         return None if message is None else self._respond(Challenge.parse(message))
 
@@ -148,7 +150,9 @@ class DigestMD5Client(ClientMechanism):
 
     def _choose(self, challenge: Challenge) -> Protection:
         if not set(challenge.qops) & set(QOP):
-            raise MalformedMessageError(f"the server offers no known qop: {challenge.qops}")
+            raise MalformedMessageError(
+                f"the server offers no known qop: {', '.join(challenge.qops)[:64]!r}"
+            )
         return choose(
             self._properties,
             self._channel.external_ssf,
@@ -204,8 +208,8 @@ class DigestMD5Client(ClientMechanism):
 
     def _verify(self, message: bytes | None) -> None:
         proof = None if message is None else parse_rspauth(message)
-        expected, self._expected_rspauth = self._expected_rspauth, b""
-        if proof is None or not compare_digest(proof, expected or b""):
+        expected = self._expected_rspauth
+        if expected is None or proof is None or not compare_digest(proof, expected):
             raise MutualAuthenticationError(
                 "the server did not prove that it knows the password: do not trust it"
             )

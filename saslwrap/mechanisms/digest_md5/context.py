@@ -34,7 +34,7 @@ from saslwrap.mechanisms.digest_md5.ciphers import CipherSpec
 from saslwrap.mechanisms.digest_md5.keys import integrity_keys, sealing_keys
 from saslwrap.properties import QOP, Sizes, StreamSizes
 
-__all__ = ["MAC_OCTETS", "make_context", "maximum_message"]
+__all__ = ["MAC_OCTETS", "make_context", "maximum_message", "shortest_token"]
 
 MAC_OCTETS = 10
 TYPE = b"\x00\x01"
@@ -53,6 +53,11 @@ def maximum_message(peer_maxbuf: int, block_size: int) -> int:
     if block_size == 1:
         return peer_maxbuf - SIGNATURE_OCTETS
     return (peer_maxbuf - TRAILER_OCTETS) // block_size * block_size - MAC_OCTETS - 1
+
+
+def shortest_token(block_size: int) -> int:
+    """Octets of the shortest token there is: that of an empty message."""
+    return SIGNATURE_OCTETS if block_size == 1 else 2 * block_size + TRAILER_OCTETS
 
 
 class _Transform(Protocol):
@@ -231,8 +236,7 @@ class DigestUnsealer(_Direction, InPlaceUnsealer):
         super().__init__(integrity_key, wraps=wraps)
         self._transform = transform
         self._block_size = block_size
-        #: Octets of the shortest token there is.
-        self.shortest = SIGNATURE_OCTETS if block_size == 1 else 2 * block_size + TRAILER_OCTETS
+        self.shortest = shortest_token(block_size)
 
     def unseal(self, token: memoryview) -> bytes:
         """Return the message of `token`."""
@@ -243,15 +247,20 @@ class DigestUnsealer(_Direction, InPlaceUnsealer):
 
     def unseal_in_place(self, token: memoryview) -> int:
         """Put the message first in `token`; return its length. A forged one is wiped."""
-        sequence = self._expect(token)
         body = token[:-TRAILER_OCTETS]
-        length, received, well_formed = self._transform.recover_in_place(body)
         try:
+            sequence = self._expect(token)
+            length, received, well_formed = self._transform.recover_in_place(body)
             self._authenticate(sequence, body[:length], received, well_formed)
         except BaseException:
             body[:] = bytes(len(body))
             raise
         return length
+
+    def verify(self, message: memoryview, signature: memoryview) -> None:
+        """Check a token of auth-int in two parts: message; MAC, type and number."""
+        sequence = self._expect(signature)
+        self._authenticate(sequence, message, bytes(signature[:-TRAILER_OCTETS]), True)
 
     def _expect(self, token: memoryview) -> bytes:
         """Hold what is in clear against what is due; give the sequence number."""

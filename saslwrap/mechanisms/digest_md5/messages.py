@@ -54,7 +54,9 @@ class Challenge:
         """
         directives = parse_directives(message, CHALLENGE_LIMIT)
         if (algorithm := directives.keyword("algorithm", "")) != "md5-sess":
-            raise MalformedMessageError(f"the challenge's algorithm is {algorithm!r}, not md5-sess")
+            raise MalformedMessageError(
+                f"the challenge's algorithm is {algorithm[:64]!r}, not md5-sess"
+            )
         directives.one("stale")
         qops = tuple(directives.keywords("qop", QOP.AUTH))
         has_ciphers = directives.one("cipher") is not None and QOP.AUTH_CONF in qops
@@ -175,7 +177,7 @@ def _maxbuf(directives: Directives) -> int:
 def _utf8(directives: Directives) -> bool:
     charset = directives.keyword("charset", "")
     if "charset" in directives and charset != "utf-8":
-        raise MalformedMessageError(f"the directive charset is {charset!r}, not utf-8")
+        raise MalformedMessageError(f"the directive charset is {charset[:64]!r}, not utf-8")
     return charset == "utf-8"
 
 

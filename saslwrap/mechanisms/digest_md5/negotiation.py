@@ -96,8 +96,8 @@ def choose(
     chosen = [protection for protection in wanted if protection in offered]
     if not chosen:
         raise NegotiationError(
-            f"the server offers {', '.join(qops)}"
-            + (f" with {', '.join(ciphers)}" if ciphers else "")
+            f"the server offers {', '.join(qops)[:64]}"
+            + (f" with {', '.join(ciphers)[:64]}" if ciphers else "")
             + f"; wanted: {_policy(properties)}. {_remedy(offered, wanted)}"
         )
     if chosen[0].qop is not QOP.AUTH:

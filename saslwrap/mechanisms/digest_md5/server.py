@@ -166,7 +166,7 @@ class DigestMD5Server(ServerMechanism):
                 return protection
         chosen = qop if response.cipher is None else f"{qop} ({response.cipher})"
         raise NegotiationError(
-            f"the client chose {chosen!r}; offered: {', '.join(map(str, self._offered))}"
+            f"the client chose {chosen[:64]!r}; offered: {', '.join(map(str, self._offered))}"
         )
 
     @staticmethod

@@ -1,0 +1,25 @@
+"""Log in over a plain blocking socket, as older LDAP and IMAP clients have it."""
+
+import socket
+
+from saslwrap import DigestMD5Client
+from saslwrap.protocols.ldap import LDAPBind
+from saslwrap.protocols.ldap_messages import decode, encode
+from saslwrap.sync import authenticate_socket
+from saslwrap.testing import LDAPServer
+
+WHO_AM_I = {"requestName": b"1.3.6.1.4.1.4203.1.11.3"}
+
+
+def main(host: str, port: int, user: str, password: str) -> None:
+    bind = LDAPBind(DigestMD5Client(user, password, service="ldap", host=host))
+    with authenticate_socket(socket.create_connection((host, port), timeout=10), bind) as sock:
+        print(sock.context)
+        sock.sendall(encode(bind.next_message_id, "extendedReq", WHO_AM_I))
+        answer = decode(sock.recv(65536))  # small enough to come in one frame
+        print("the server knows us as", answer.value["responseValue"].decode())
+
+
+if __name__ == "__main__":
+    with LDAPServer({}, users={"alice": "s3cret"}).in_thread() as server:
+        main("localhost", server.port, "alice", "s3cret")

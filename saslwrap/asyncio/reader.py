@@ -1,0 +1,62 @@
+"""A `StreamReader` that gives what came before a failure, and then the failure."""
+
+from __future__ import annotations
+
+import asyncio
+
+from saslwrap.errors import SASLError
+
+__all__ = ["SASLStreamReader"]
+
+
+class SASLStreamReader(asyncio.StreamReader):
+    """asyncio's own raises an exception before what it holds; a layer's errors come in their turn.
+
+    Plaintext that was unsealed before the frame that failed was good. It is read first, as from the
+    other shells; then the failure is raised where the end would have been.
+    """
+
+    _failure: Exception | None = None
+
+    def set_exception(self, exc: Exception) -> None:
+        """Fail, after what is there already."""
+        self._failure = exc
+        self.feed_eof()
+
+    def exception(self) -> Exception | None:
+        """Tell the failure: `StreamWriter.drain` asks."""
+        return self._failure
+
+    def at_eof(self) -> bool:
+        """Whether all was read, up to a clean end: a failure is none."""
+        return self._failure is None and super().at_eof()
+
+    async def read(self, n: int = -1) -> bytes:
+        """Read up to `n` octets; all up to the end without it, which a failure is not."""
+        data = await super().read(n)
+        if not data and n and self._failure is not None:
+            raise self._anew()
+        return data
+
+    async def readexactly(self, n: int) -> bytes:
+        """Read `n` octets."""
+        try:
+            return await super().readexactly(n)
+        except asyncio.IncompleteReadError:
+            if self._failure is None:
+                raise
+        raise self._anew()
+
+    async def readuntil(self, separator: bytes | tuple[bytes, ...] = b"\n") -> bytes:  # type: ignore[override]
+        """Read up to a separator; `readline` and `async for` come here too."""
+        try:
+            return await super().readuntil(separator)  # type: ignore[arg-type]
+        except asyncio.IncompleteReadError:
+            if self._failure is None:
+                raise
+        raise self._anew()
+
+    def _anew(self) -> BaseException:
+        """The failure, to be raised: the layer's as a fresh copy each time."""
+        failure = self._failure
+        return failure.fresh() if isinstance(failure, SASLError) else failure or EOFError()

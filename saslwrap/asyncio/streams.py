@@ -1,0 +1,276 @@
+"""The asyncio shell for `StreamReader` and `StreamWriter`: a pair goes in, a sealed pair comes out.
+
+What makes it harder than it looks, and what is done about each:
+
+*   The old reader has read ahead. It is told that the stream has ended and then read to that end,
+    which gives all it holds at once; that goes into the layer before anything else does.
+*   An old writer that is collected closes its transport. The old pair is kept alive for as long as
+    the transport is.
+*   `old_writer.wait_closed()` waits for its protocol to hear of the connection's end. The old
+    protocol is told, after the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, TypeAlias, cast
+
+from saslwrap.asyncio.reader import SASLStreamReader
+from saslwrap.asyncio.transport import SASLTransport, slide_under
+from saslwrap.context import Buffer, SecurityContext
+from saslwrap.errors import SASLError
+from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, transport_survives
+from saslwrap.properties import MAX_MAXBUF, ChannelInfo
+
+__all__ = ["authenticate_streams", "open_connection", "start_sasl_streams", "start_server"]
+
+logger = logging.getLogger(__name__)
+
+Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+#: The default of asyncio's own streams, in octets.
+LIMIT = 65536
+
+
+async def start_sasl_streams(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    context: SecurityContext,
+    *,
+    received: Buffer = b"",
+    limit: int = LIMIT,
+) -> Streams:
+    """Put a security layer under a pair of streams and return the pair to go on with.
+
+    The old pair is at its end: nothing comes from its reader, and its writer is not to be written
+    to, but its `wait_closed` works. What the reader had read ahead is not lost: it is the layer's.
+
+    :param received: octets that were read from `reader` past the login's end: ciphertext
+    :param limit: of the new reader, as in `asyncio.open_connection`
+    :raises UsageError: the transport is closing, has a layer already, or has plaintext queued
+    """
+    return await _slide_under(reader, writer, context, received, limit)
+
+
+async def _slide_under(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    context: SecurityContext,
+    received: Buffer,
+    limit: int,
+    *,
+    queue_is_ours: bool = False,
+) -> Streams:
+    if (broken := reader.exception()) is not None:
+        raise broken
+    loop = asyncio.get_running_loop()
+    former = writer.transport.get_protocol()
+    new_reader = SASLStreamReader(limit=limit, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(new_reader, loop=loop)
+    transport = cast("asyncio.Transport", writer.transport)  # which typeshed tells half of
+    wire = slide_under(transport, protocol, context, received, queue_is_ours=queue_is_ours)
+    wire.above.pause_reading()
+    wire.former.append(former)
+    wire.kept += reader, writer
+    protocol.connection_made(wire.above)  # ours, and new: it has not heard of a connection yet
+    if _ended(reader):
+        wire.layer.receive_data(await reader.read())
+        wire.layer.receive_eof()
+    else:
+        reader.feed_eof()
+        wire.layer.receive_data(await reader.read())
+    wire.above.resume_reading()
+    return new_reader, asyncio.StreamWriter(wire.above, protocol, new_reader, loop)
+
+
+async def authenticate_streams(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    exchange: Exchange,
+    *,
+    received: Buffer = b"",
+    limit: int = LIMIT,
+) -> Streams:
+    """Log in, or be logged in to, over a pair of streams; return the pair to go on with.
+
+    It is the same pair if the login brought no layer, and on a sealed pair, where the login travels
+    under the layer in force and the new layer replaces it (a rebind).
+
+    After a login that was refused in good form the pair is usable, in its previous layer. After
+    anything else its transport is aborted: a peer that broke the protocol or did not prove itself,
+    a cancellation.
+
+    :param exchange: how the application protocol carries the login, such as `LDAPBind(mechanism)`
+    :param received: octets of the login that were read from `reader` already
+    :param limit: of the new reader
+    :raises AuthenticationError: the login was refused, or the peer did not prove itself
+    :raises NegotiationError: policy and offer do not meet
+    :raises ProtocolError: the peer broke the protocol, or closed the connection
+    :raises OSError: the transport broke
+    """
+    cipher = writer.get_extra_info("cipher")
+    exchange.bind_channel(ChannelInfo(external_ssf=0 if cipher is None else cipher[2]))
+    exchange.receive_data(received)
+    try:
+        return await _log_in(reader, writer, exchange, limit)
+    except BaseException as error:
+        if transport_survives(error):
+            await _give_back(reader, exchange.trailing_data)
+        else:
+            writer.transport.abort()
+        raise
+
+
+async def _log_in(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, exchange: Exchange, limit: int
+) -> Streams:
+    transport = writer.transport
+    if isinstance(transport, SASLTransport):
+        await _log_in_again(reader, writer, transport, exchange)
+        return reader, writer
+    await _drive(writer, exchange, lambda: reader.read(LIMIT))
+    context, rest = exchange.context, exchange.trailing_data
+    if context is None:
+        await _give_back(reader, rest)
+        return reader, writer
+    if transport.is_closing():  # TLS was closed behind the success, or another task closes
+        raise ConnectionResetError("the connection was lost during the login")
+    return await _slide_under(reader, writer, context, rest, limit, queue_is_ours=True)
+
+
+async def _log_in_again(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    transport: SASLTransport,
+    exchange: Exchange,
+) -> None:
+    """Log in under a layer. Frame by frame: only the login knows which the new layer's first is."""
+
+    async def read() -> bytes:
+        if data := await _take(reader):
+            return data
+        transport.resume_reading()
+        return await reader.read(LIMIT)
+
+    with transport.one_by_one():
+        await _drive(writer, exchange, read)
+        if exchange.context is None:
+            await _give_back(reader, exchange.trailing_data)
+        else:
+            rest = exchange.trailing_data + await _take(reader)
+            transport.rebind(exchange.context, trailing_data=rest)
+
+
+async def _drive(
+    writer: asyncio.StreamWriter, exchange: Exchange, read: Callable[[], Awaitable[bytes]]
+) -> None:
+    while True:
+        match exchange.advance():
+            case Send(data):
+                writer.write(data)
+                await writer.drain()
+            case NeedData():
+                if data := await read():
+                    exchange.receive_data(data)
+                else:
+                    exchange.receive_eof()
+            case Step():
+                if exchange.may_block:
+                    await asyncio.to_thread(exchange.step)
+                else:
+                    exchange.step()
+            case Done():
+                return
+
+
+def _ended(reader: asyncio.StreamReader) -> bool:
+    """Whether the end was fed, read or not: `at_eof()` only tells it when all is read."""
+    return bool(reader._eof)  # type: ignore[attr-defined]
+
+
+async def _take(reader: asyncio.StreamReader) -> bytes:
+    """Take what a reader holds, without waiting."""
+    if _ended(reader):
+        return await reader.read()
+    reader.feed_data(b"\0")  # so that there is something, and `read` returns at once
+    return (await reader.read(MAX_MAXBUF))[:-1]
+
+
+async def _give_back(reader: asyncio.StreamReader, data: bytes) -> None:
+    """Put octets back in front. After the end a reader takes none: `trailing_data` has them."""
+    if data and not _ended(reader):
+        reader.feed_data(data + await _take(reader))
+
+
+async def open_connection(
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    exchange: Exchange,
+    limit: int = LIMIT,
+    **options: Any,
+) -> Streams:
+    """Connect and log in: `asyncio.open_connection` with a login. A failed one closes.
+
+    :param exchange: how the application protocol carries the login
+    :param options: as `loop.create_connection` takes them
+    :raises SASLError: as `authenticate_streams`
+    :raises OSError: the connection cannot be made
+    """
+    reader, writer = await asyncio.open_connection(host, port, limit=limit, **options)
+    try:
+        return await authenticate_streams(reader, writer, exchange, limit=limit)
+    except BaseException:
+        writer.transport.abort()
+        raise
+
+
+async def _log_error(error: Exception, writer: asyncio.StreamWriter) -> None:
+    peer: object = "a peer"
+    with suppress(AttributeError):  # uvloop, of one that was gone before it was accepted
+        peer = writer.get_extra_info("peername")
+    if isinstance(error, SASLError | OSError):  # a TimeoutError is one
+        logger.warning("login from %s failed: %s", peer, str(error) or type(error).__name__)
+    else:
+        logger.error("login from %s failed", peer, exc_info=error)
+
+
+async def start_server(
+    client_connected_cb: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any],
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    make_exchange: Callable[[], Exchange],
+    authenticate_timeout: float = 30,
+    handle_error: Callable[[Exception, asyncio.StreamWriter], Awaitable[None]] = _log_error,
+    limit: int = LIMIT,
+    **options: Any,
+) -> asyncio.Server:
+    """Serve: `asyncio.start_server` with a login before `client_connected_cb` is called.
+
+    :param make_exchange: makes the server's exchange of one login
+    :param authenticate_timeout: seconds that a login may take
+    :param handle_error: called with the exception of a failed login and its writer, which is closed
+        afterwards; logs it, unless given
+    :param options: as `loop.create_server` takes them
+    """
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(authenticate_timeout):
+                streams = await authenticate_streams(reader, writer, make_exchange(), limit=limit)
+        except Exception as error:
+            try:
+                await handle_error(error, writer)
+            finally:
+                writer.transport.abort()
+            return
+        served = client_connected_cb(*streams)
+        if inspect.isawaitable(served):
+            await served
+
+    return await asyncio.start_server(connected, host, port, limit=limit, **options)
