@@ -152,6 +152,8 @@ class Wiretap:
                 self._forget(client, server)
 
     def _register(self, *sockets: socket.socket) -> bool:
+        for relayed in sockets:  # or Nagle's algorithm waits for delayed acknowledgements
+            relayed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._open.update(sockets)
             return not self._closing

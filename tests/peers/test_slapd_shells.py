@@ -1,0 +1,254 @@
+"""slapd through every shell: streams, a protocol that upgrades itself, a socket, and anyio again.
+
+What each does alone is in `test_slapd.py` and in the tests of the shells; here they do the same.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from anyio import EndOfStream
+
+from saslwrap import AuthenticationError, DigestMD5Client, NegotiationError, SecurityProperties
+from saslwrap.protocols.ldap import LDAPBind
+from saslwrap.protocols.ldap_messages import measure
+from saslwrap.testing.pairs import properties_for
+from tests.peers.directory import (
+    ALICE,
+    CYRILLIC,
+    GENERATED_DN,
+    LARGE_DN,
+    LARGE_ENTRIES,
+    LATIN,
+    NEEDLE,
+    Credentials,
+    generated_value,
+    large_dn,
+    large_value,
+)
+from tests.peers.ldap_client import LONGEST_MESSAGE, ONE_LEVEL, LDAPClient, search_request
+from tests.peers.shells import Conversation, Shell, Talk
+from tests.peers.wiretap import Direction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anyio.abc import ByteStream
+
+    from tests.peers.slapd import Slapd
+    from tests.peers.wiretap import Wiretap, WiretapFactory
+
+pytestmark = pytest.mark.timeout(60)
+
+WRONG = Credentials(ALICE.username, "wr0ng-Pa55")
+SEARCH_DONE = bytes.fromhex("65 07  0a 01 00  04 00  04 00")
+"""The end of a result: searchResDone, success."""
+
+
+@pytest.fixture(params=Shell.KINDS)
+def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
+    with Shell(request.param) as shell:
+        yield shell
+
+
+@pytest.fixture
+def tap(slapd: Slapd, wiretap: WiretapFactory) -> Wiretap:
+    return wiretap(slapd.address, slapd.port)
+
+
+class _Stream:
+    """What `LDAPClient` needs of a stream."""
+
+    def __init__(self, talk: Talk) -> None:
+        self.send = talk.send
+        self._receive = talk.receive
+
+    async def receive(self) -> bytes:
+        if data := await self._receive():
+            return data
+        raise EndOfStream
+
+
+class Session:
+    """A connection to slapd, and what a client does with it."""
+
+    def __init__(self, shell: Shell, port: int) -> None:
+        self.conversation: Conversation = shell.connect(port)
+        self._client = LDAPClient(cast("ByteStream", _Stream(self.conversation.talk)))
+        self._run = shell.run
+        self._message_id = 1
+
+    def bind(
+        self,
+        user: Credentials = ALICE,
+        protection: str = "rc4",
+        *,
+        max_buffer: int = 65536,
+        properties: SecurityProperties | None = None,
+    ) -> None:
+        mechanism = DigestMD5Client(
+            user.username,
+            user.password,
+            service="ldap",
+            host="localhost",
+            properties=properties or properties_for(protection, max_buffer=max_buffer),
+        )
+        exchange = LDAPBind(mechanism, self._message_id)
+        try:
+            self.conversation.authenticate(exchange)
+        finally:
+            self._message_id = exchange.next_message_id
+
+    def large_values(self) -> dict[str, str]:
+        async def search() -> dict[str, str]:
+            return (await self._client.search(LARGE_DN, scope=ONE_LEVEL)).values()
+
+        return self._run(search)
+
+    def who_am_i(self) -> str:
+        return self._run(self._client.who_am_i)
+
+    def unbind(self) -> None:
+        self._run(self._client.unbind)
+        assert self.conversation.receive() == b""
+
+
+@pytest.fixture
+def session(shell: Shell, tap: Wiretap) -> Session:
+    return Session(shell, tap.port)
+
+
+def behind_the_login(wire: bytes) -> bytes:
+    """What follows the second message."""
+    for _ in range(2):
+        length = measure(wire, LONGEST_MESSAGE)
+        assert length is not None
+        wire = wire[length:]
+    return wire
+
+
+def tokens(wire: bytes) -> list[bytes]:
+    """The tokens behind the login, well framed to the last octet."""
+    found, rest = [], behind_the_login(wire)
+    while rest:
+        length = int.from_bytes(rest[:4], "big")
+        token, rest = rest[4 : 4 + length], rest[4 + length :]
+        assert len(token) == length
+        assert token[-6:-4] == b"\0\1"
+        found.append(token)
+    return found
+
+
+def numbers(tap: Wiretap, direction: Direction) -> list[int]:
+    """The sequence numbers of one direction, once the connection is closed."""
+    tap.wait_closed()
+    wire = tap.recordings[0].sent(direction)
+    return [int.from_bytes(token[-4:], "big") for token in tokens(wire)]
+
+
+LARGE_VALUES = {large_dn(number): large_value(number) for number in range(LARGE_ENTRIES)}
+
+
+@pytest.mark.parametrize(
+    ("protection", "longest"), [("rc4", 2035), ("des", 2038), ("auth-int", 2044)]
+)
+def test_large_entries_through_a_small_buffer(
+    session: Session, tap: Wiretap, protection: str, longest: int
+) -> None:
+    session.bind(protection=protection, max_buffer=2048)
+    assert session.who_am_i() == ALICE.dn
+    assert session.large_values() == LARGE_VALUES
+    session.unbind()
+    session.conversation.close()
+    tap.wait_closed()
+    for direction in Direction:
+        rest = behind_the_login(tap.recordings[0].sent(direction))
+        shows = protection == "auth-int"
+        words = (b"ou=large", b"objectClass")
+        assert all((word in rest) is shows for word in words)
+        assert (NEEDLE.encode() in rest) is (shows and direction is Direction.SERVER_TO_CLIENT)
+        assert numbers(tap, direction) == list(
+            range(len(tokens(tap.recordings[0].sent(direction))))
+        )
+    lengths = [len(token) for token in tokens(tap.server_to_client)]
+    assert max(lengths) == longest
+    assert lengths.count(longest) == 2 * LARGE_ENTRIES
+
+
+def test_ten_thousand_entries(shell: Shell, slapd: Slapd) -> None:
+    session = Session(shell, slapd.port)
+    session.bind(max_buffer=2048)
+    session.conversation.send(
+        search_request(50, GENERATED_DN, scope=ONE_LEVEL, attributes=["description"])
+    )
+    received = session.conversation.receive_until(SEARCH_DONE)
+    values = re.findall(rb"%b \d{5}" % NEEDLE.encode(), received)
+    assert values == [generated_value(number).encode() for number in range(10_000)]
+
+
+def test_rebind(session: Session, tap: Wiretap) -> None:
+    session.bind()
+    first = session.conversation.context
+    assert session.who_am_i() == ALICE.dn
+    session.bind(LATIN, "des")
+    second = session.conversation.context
+    assert second is not first
+    assert second is not None
+    assert second.cipher == "des"
+    assert session.who_am_i() == LATIN.dn
+    assert session.large_values() == LARGE_VALUES
+    session.bind(CYRILLIC, "auth-int")
+    assert session.who_am_i() == CYRILLIC.dn
+    session.unbind()
+    session.conversation.close()
+    sent = [*range(3), *range(4), *range(2)]
+    assert numbers(tap, Direction.CLIENT_TO_SERVER) == sent
+    received = [*range(3), *range(1 + LARGE_ENTRIES + 1 + 2), 0]
+    assert numbers(tap, Direction.SERVER_TO_CLIENT) == received
+    assert LATIN.username.encode() not in tap.client_to_server
+
+
+def test_a_rebind_that_is_refused_keeps_the_layer(session: Session, tap: Wiretap) -> None:
+    session.bind()
+    first = session.conversation.context
+    with pytest.raises(AuthenticationError, match="invalidCredentials"):
+        session.bind(WRONG)
+    assert session.conversation.context is first
+    assert session.who_am_i() == ""
+    with pytest.raises(NegotiationError, match="the server offers auth,"):
+        session.bind(properties=SecurityProperties(min_ssf=200))
+    session.bind(LATIN, "auth")  # and neither does one that brings no layer
+    assert session.conversation.context is first
+    assert session.who_am_i() == LATIN.dn
+    session.unbind()
+    session.conversation.close()
+    assert numbers(tap, Direction.CLIENT_TO_SERVER) == list(range(9))
+
+
+def test_a_login_after_one_that_was_refused(session: Session, tap: Wiretap) -> None:
+    with pytest.raises(AuthenticationError, match="invalidCredentials"):
+        session.bind(WRONG)
+    assert session.conversation.context is None
+    assert session.who_am_i() == ""
+    session.bind()
+    assert session.who_am_i() == ALICE.dn
+    assert session.large_values() == LARGE_VALUES
+    session.unbind()
+    session.conversation.close()
+    tap.wait_closed()
+    assert NEEDLE.encode() not in tap.server_to_client
+
+
+def test_a_layer_after_a_login_without_one(session: Session, tap: Wiretap) -> None:
+    session.bind(protection="auth")
+    assert session.conversation.context is None
+    assert session.who_am_i() == ALICE.dn
+    session.bind(LATIN)
+    assert session.who_am_i() == LATIN.dn
+    assert session.large_values() == LARGE_VALUES
+    session.unbind()
+    session.conversation.close()
+    tap.wait_closed()
+    assert NEEDLE.encode() not in tap.server_to_client
