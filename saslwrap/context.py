@@ -22,6 +22,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NoReturn, Protocol, TypeAlias, TypeVar
 
 from saslwrap.errors import (
@@ -69,6 +70,10 @@ class InPlaceUnsealer(ABC):
     @abstractmethod
     def unseal_in_place(self, token: memoryview) -> int:
         """Open a token where it is, and return the length of its message; wipe a forged one."""
+
+    @abstractmethod
+    def verify(self, message: memoryview, signature: memoryview) -> None:
+        """Check a message of integrity only, whose signature stands elsewhere."""
 
 
 def octets(data: Buffer) -> memoryview:
@@ -206,6 +211,23 @@ class SecurityContext:
         _check_place(token)
         return self._guarded(self._unsealing, "unsealer", self._unseal_in_place, token)
 
+    def sign(self, message: memoryview) -> bytes:
+        """As `seal`, of a message that is left as it is: for SSPI's calls, and `QOP.AUTH_INT`.
+
+        :param message: octets; they are the first octets of the token
+        :return: the rest of the token
+        """
+        return self._guarded(self._sealing, "sealer", self._seal_in_place, message)
+
+    def verify(self, message: memoryview, signature: memoryview) -> None:
+        """As `unseal`, of a token in two parts: for SSPI's calls, and `QOP.AUTH_INT`.
+
+        :param message: the first octets of the token, left as they are
+        :param signature: the rest
+        """
+        work = partial(self._verify, message)
+        self._guarded(self._unsealing, "unsealer", work, signature)
+
     def _seal(self, message: memoryview) -> bytes:
         return self._sealer_for(message).seal(message)
 
@@ -223,6 +245,14 @@ class SecurityContext:
         if not isinstance(unsealer, InPlaceUnsealer):
             raise UsageError(f"{self.mechanism} cannot unseal in place; use unseal")
         return unsealer.unseal_in_place(token)
+
+    def _verify(self, message: memoryview, signature: memoryview) -> None:
+        unsealer = self._unsealer_for(message)
+        if not isinstance(unsealer, InPlaceUnsealer):
+            raise UsageError(f"{self.mechanism} cannot verify a signature alone; use unseal")
+        if (length := len(message) + len(signature)) > self.local_maxbuf:
+            raise FrameTooLargeError(length, self.local_maxbuf)
+        unsealer.verify(message, signature)
 
     def _sealer_for(self, message: memoryview) -> Sealer:
         if (sealer := self._sealer) is None:
