@@ -194,10 +194,8 @@ class SecurityLayer:
             raise
         except SASLError as error:
             self.context.fail(error)
-        else:
-            return b""
-        self._decoder.discard()
-        self.context.check()
+            self._decoder.discard()
+        self.context.check()  # raises what failed just now, out of the frames that saw it
         return b""
 
     def __reduce__(self) -> NoReturn:
@@ -219,7 +217,7 @@ class ClearLayer:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self.ended = False
+        self.ended: bool = False
 
     def batches(self, data: Buffer) -> Iterator[Buffer]:
         """Give `data` as it is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, NoReturn, Protocol, TypeVar
+from typing import ClassVar, NoReturn, TypeVar
 
 from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import NegotiationError, ProtocolError, SASLError, UsageError
@@ -133,14 +133,7 @@ class ServerMechanism(Mechanism):
     """The side that is logged in to. Its first `step` takes the initial response, None without."""
 
 
-class _Candidate(Protocol):
-    @property
-    def name(self) -> str: ...
-
-    def best_ssf(self, properties: SecurityProperties, external_ssf: int = 0) -> int | None: ...
-
-
-C = TypeVar("C", bound=_Candidate)
+C = TypeVar("C", bound=ClientMechanism | type[ClientMechanism])
 
 
 def choose_mechanism(
@@ -156,8 +149,11 @@ def choose_mechanism(
     :param candidates: what we can do, mechanisms or their classes, the preferred one first among
         equals
     :param external_ssf: what the channel below gives, as in `ChannelInfo`
+    :raises UsageError: `offered` is a single string
     :raises NegotiationError: none fits; the text names what was offered and what was wanted
     """
+    if isinstance(offered, str):
+        raise UsageError("offered takes several names: offered.split(), perhaps")
     offered, candidates = list(offered), list(candidates)
     names = {name.upper() for name in offered}
     reachable = [

@@ -104,7 +104,7 @@ def test_a_wrong_password_ends_in_one_line(
 def test_a_wrong_use_says_what_to_do(
     arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["demo", *arguments]) == 1
+    assert main(["demo", *arguments]) == 2
     assert hint in capsys.readouterr().err
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from anyio import BrokenResourceError, fail_after
 from anyio.abc import (
@@ -22,7 +22,7 @@ from saslwrap.exchange import Exchange
 
 __all__ = ["SASLConnectable", "SASLListener"]
 
-logger = logging.getLogger("saslwrap.anyio")
+logger: Final = logging.getLogger("saslwrap.anyio")
 
 
 class SASLConnectable(ByteStreamConnectable):

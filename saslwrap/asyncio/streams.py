@@ -17,7 +17,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from saslwrap.asyncio.reader import SASLStreamReader
 from saslwrap.asyncio.transport import SASLTransport, slide_under
@@ -28,7 +28,7 @@ from saslwrap.properties import MAX_MAXBUF, ChannelInfo
 
 __all__ = ["authenticate_streams", "open_connection", "start_sasl_streams", "start_server"]
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -240,19 +240,23 @@ async def _log_error(error: Exception, writer: asyncio.StreamWriter) -> None:
 
 
 async def start_server(
-    client_connected_cb: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any],
+    client_connected_cb: Callable[..., Any],
     host: str | None = None,
     port: int | None = None,
     *,
     make_exchange: Callable[[], Exchange],
     authenticate_timeout: float = 30,
     handle_error: Callable[[Exception, asyncio.StreamWriter], Awaitable[None]] = _log_error,
+    pass_exchange: bool = False,
     limit: int = LIMIT,
     **options: Any,
 ) -> asyncio.Server:
     """Serve: `asyncio.start_server` with a login before `client_connected_cb` is called.
 
+    :param client_connected_cb: called with reader and writer
     :param make_exchange: makes the server's exchange of one login
+    :param pass_exchange: whether `client_connected_cb` gets the exchange too, as its third
+        argument: it knows who logged in, `authcid` and `authzid`
     :param authenticate_timeout: seconds that a login may take
     :param handle_error: called with the exception of a failed login and its writer, which is closed
         afterwards; logs it, unless given
@@ -262,14 +266,16 @@ async def start_server(
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(authenticate_timeout):
-                streams = await authenticate_streams(reader, writer, make_exchange(), limit=limit)
+                exchange = make_exchange()
+                streams = await authenticate_streams(reader, writer, exchange, limit=limit)
         except Exception as error:
             try:
                 await handle_error(error, writer)
             finally:
                 writer.transport.abort()
             return
-        served = client_connected_cb(*streams)
+        more = (exchange,) if pass_exchange else ()
+        served = client_connected_cb(*streams, *more)
         if inspect.isawaitable(served):
             await served
 

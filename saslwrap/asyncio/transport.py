@@ -105,16 +105,16 @@ class Wire(asyncio.Protocol):
         self.above: Final = SASLTransport(self)
         self.layer = layer
         self.protocol = protocol
-        self.paused = not transport.is_reading()
+        self.paused: bool = not transport.is_reading()
         self.one_by_one = False
-        self.closing = False
+        self.closing: bool = False
         self.former: list[asyncio.BaseProtocol] = []
         self.kept: list[object] = []
         self._error: Exception | None = None
         self._pumping = False
         self._eof_delivered = False
         self._on_end: Exception | None = None
-        self.undelivered = 0
+        self.undelivered: int = 0
         self._lost = False  # below
         self._told = False  # above
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from saslwrap import __version__
 from saslwrap.cli import demo
-from saslwrap.errors import SASLError
+from saslwrap.errors import SASLError, UsageError
 
 __all__ = ["main"]
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except (SASLError, OSError) as error:
         print(f"saslwrap {options.command}: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130
     return 0

@@ -54,7 +54,9 @@ ENTRIES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell argparse what the demo takes."""
     parser.add_argument("--url", help="a real server, as ldap://host[:port]")
-    parser.add_argument("--user", help="who logs in there; the password is asked for, or read")
+    parser.add_argument(
+        "--user", help="who logs in there; the password is asked for, or read from standard input"
+    )
     parser.add_argument("--realm", help="the user's realm (default: the server's first)")
     parser.add_argument("--base", help="the entry to search below (default: the server's first)")
     parser.add_argument(

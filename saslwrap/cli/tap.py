@@ -19,8 +19,8 @@ class Tap(ByteStream):
 
     def __init__(self, transport: AnyByteStream) -> None:
         self._transport: Final = transport
-        self.sent = bytearray()
-        self.received = bytearray()
+        self.sent: bytearray = bytearray()
+        self.received: bytearray = bytearray()
 
     async def send(self, item: bytes) -> None:
         """Send, and remember."""

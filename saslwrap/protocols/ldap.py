@@ -148,7 +148,7 @@ class LDAPBind(_Bind):
             raise self._stray(message)
         self._due_id = None
         response: dict[str, Any] = message.value
-        self.result_code = response["resultCode"]
+        self.result_code: int | None = response["resultCode"]
         return response
 
     def _stray(self, message: Message) -> ProtocolError:
@@ -265,8 +265,8 @@ class LDAPBindServer(_Bind):
         self._factories: Final = {name.upper(): make for name, make in mechanisms.items()}
         self._chosen = ""
         self._unanswered = False
-        self.message_id = 0
-        self.bind_name = b""
+        self.message_id: int = 0
+        self.bind_name: bytes = b""
 
     def abort(self) -> bytes:
         """Refuse the login, as `Exchange.abort`; not once the client was told of success."""
@@ -358,7 +358,8 @@ class LDAPBindServer(_Bind):
 
     def _answer(self, code: int, text: str = "", credentials: bytes | None = None) -> Send:
         more = {} if credentials is None else {"serverSaslCreds": credentials}
-        self.result_code, self._unanswered = code, False
+        self.result_code: int | None = code
+        self._unanswered = False
         return Send(encode(self.message_id, "bindResponse", result(code, text, **more)))
 
     def _abort_message(self) -> bytes:

@@ -70,14 +70,14 @@ class SecBuffer:
         readonly: bool = False,
     ) -> None:
         try:
-            self.type = SecBufferType(type & ~_ATTRMASK)
+            self.type: Final = SecBufferType(type & ~_ATTRMASK)
         except ValueError:
             raise SSPIError(
                 f"no type of a buffer that the Digest package knows: {type:#x}",
                 SecurityStatus.SEC_E_INVALID_TOKEN,
             ) from None
         flags = SECBUFFER_READONLY | _READONLY_WITH_CHECKSUM
-        self.readonly = readonly or bool(type & flags)
+        self.readonly: bool = readonly or bool(type & flags)
         self.data = data
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeAlias, TypeVar
+from typing import Final, ParamSpec, TypeAlias, TypeVar
 
 from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import (
@@ -80,7 +80,7 @@ class CtxtHandle:
     __slots__ = ("_fault", "mechanism")
 
     def __init__(self, mechanism: DigestMD5Client | DigestMD5Server) -> None:
-        self.mechanism = mechanism
+        self.mechanism: Final = mechanism
         self._fault: SSPIError | None = None
 
     @property

@@ -175,7 +175,7 @@ class Chain(Fault):
 
     def __init__(self, *faults: Fault) -> None:
         self._faults = faults
-        self.turns = max((fault.turns for fault in faults), default=0)
+        self.turns: int = max((fault.turns for fault in faults), default=0)
 
     def apply(self, data: bytes) -> Iterator[bytes]:
         """Give what comes out of the last."""

@@ -79,7 +79,7 @@ from saslwrap.testing.ldap_directory import Directory, SearchError
 
 __all__ = ["LDAPServer"]
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 _ADDRESS: Final = "127.0.0.1"
 

@@ -37,7 +37,7 @@ class _Pipe:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.buffer = bytearray()
+        self.buffer: bytearray = bytearray()
         self.ended = False  # the writer sends no more
         self.abandoned = False  # the reader reads no more
         self._event: Event | None = None

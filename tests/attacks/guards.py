@@ -594,7 +594,7 @@ GUARDS: list[tuple[str, Guard]] = [
         ),
     ),
     (
-        E + "10_right_proof_does_not_mend_a_wrong_one[broken]",
+        E + "10_right_proof_does_not_mend_a_wrong_one[wrong]",
         Guard(MECHANISM, "if self._fault is not None:", "if False:"),
     ),
     (

@@ -32,7 +32,13 @@ from saslwrap.mechanisms.digest_md5.messages import (
     Response,
     parse_rspauth,
 )
-from saslwrap.mechanisms.digest_md5.names import check_nonce, check_text, digest_uri, is_encodable
+from saslwrap.mechanisms.digest_md5.names import (
+    check_nonce,
+    check_text,
+    digest_uri,
+    is_encodable,
+    require_str,
+)
 from saslwrap.mechanisms.digest_md5.negotiation import Protection, allowed, choose
 from saslwrap.properties import QOP, SecurityProperties
 
@@ -47,6 +53,7 @@ class DigestMD5Client(ClientMechanism):
     """Log in with a name and a password.
 
     :param username: who authenticates, without realm
+    :param password: the user's password
     :param service: IANA service name: `"ldap"`, `"imap"`, `"pop"`, `"smtp"`, `"sieve"` ...
     :param host: the server's name, as it knows itself: part of digest-uri, which it may check
     :param realm: where the account is. None takes the server's, the first of several
@@ -82,13 +89,15 @@ class DigestMD5Client(ClientMechanism):
         require_md5()
         check_text("username", username)
         check_text("realm", realm or "", may_be_empty=True)
+        require_str("password", self._password)
         if not is_encodable(self._password):
             raise UsageError("password has lone surrogates in it, which UTF-8 cannot carry")
         if authzid is not None:
             check_text("authzid", authzid)
         if hash_encoding not in get_args(HashEncoding):
             raise UsageError(f"hash_encoding is one of {', '.join(get_args(HashEncoding))}")
-        self.authcid = self._username = username
+        self.authcid: str | None = username
+        self._username = username
         self.authzid = authzid
         self._realm = realm
         self._digest_uri = digest_uri(service, host, serv_name)

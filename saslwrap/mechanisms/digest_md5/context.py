@@ -236,7 +236,7 @@ class DigestUnsealer(_Direction, InPlaceUnsealer):
         super().__init__(integrity_key, wraps=wraps)
         self._transform = transform
         self._block_size = block_size
-        self.shortest = shortest_token(block_size)
+        self.shortest: int = shortest_token(block_size)
 
     def unseal(self, token: memoryview) -> bytes:
         """Return the message of `token`."""

@@ -6,7 +6,7 @@ import re
 
 from saslwrap.errors import UsageError
 
-__all__ = ["check_nonce", "check_text", "digest_uri", "is_encodable"]
+__all__ = ["check_nonce", "check_text", "digest_uri", "is_encodable", "require_str"]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")
@@ -19,12 +19,22 @@ def check_text(name: str, value: str, *, may_be_empty: bool = False) -> None:
 
     :raises UsageError: it is empty, or has control characters or lone surrogates
     """
+    require_str(name, value)
     if not value and not may_be_empty:
         raise UsageError(f"{name} is empty")
     if _CONTROL.search(value):
         raise UsageError(f"{name} has control characters in it")
     if not is_encodable(value):
         raise UsageError(f"{name} has lone surrogates in it, which UTF-8 cannot carry")
+
+
+def require_str(name: str, value: object) -> None:
+    """Refuse what is no str, octets above all, without showing it.
+
+    :raises UsageError: it is none
+    """
+    if not isinstance(value, str):
+        raise UsageError(f"{name} is a str, not {type(value).__name__}")
 
 
 def is_encodable(value: str) -> bool:
@@ -48,6 +58,8 @@ def digest_uri(service: str, host: str, serv_name: str | None = None) -> bytes:
 
     :raises UsageError: a part has characters that a name of a service or host has not
     """
+    require_str("service", service)
+    require_str("host", host)
     if not _SERVICE.fullmatch(service):
         raise UsageError(f"service is a name such as 'ldap' or 'imap', not {service!r}")
     parts = [service, host]

@@ -107,6 +107,8 @@ def choose(
 
 
 def _remedy(offered: Collection[Protection], wanted: Collection[Protection]) -> str:
+    if not wanted:
+        return "DIGEST-MD5 has nothing of that strength with these: lower min_ssf or add to ciphers"
     strongest = max((protection.ssf for protection in offered), default=0)
     if strongest > max((protection.ssf for protection in wanted), default=0):
         return "The offer is stronger: raise max_ssf, or add to ciphers"

@@ -13,6 +13,7 @@ nobody has. What a login is checked against is our own challenge, never what the
 
 from __future__ import annotations
 
+import inspect
 import secrets
 from collections.abc import Callable, Sequence
 from hmac import compare_digest
@@ -83,6 +84,11 @@ class DigestMD5Server(ServerMechanism):
     ) -> None:
         super().__init__()
         require_md5()
+        if not callable(get_secret) or inspect.iscoroutinefunction(get_secret):
+            raise UsageError(
+                "get_secret is a plain function; with may_block=True it runs in a thread, from "
+                "where anyio.from_thread.run reaches an async store"
+            )
         if isinstance(realms, str):
             raise UsageError(f"realms takes several names: realms=[{realms!r}]")
         for realm in realms:
@@ -140,7 +146,8 @@ class DigestMD5Server(ServerMechanism):
             authzid=response.authzid,
         )
         session_key = self._authenticate(response, parameters)
-        self.authcid, self.realm = from_wire(response.username), from_wire(response.realm or b"")
+        self.authcid: str | None = from_wire(response.username)
+        self.realm = from_wire(response.realm or b"")
         self.authzid = authzid
         self._finish(
             None

@@ -1,4 +1,4 @@
-"""What a hostile reading of the finished code found: each was so once, and is not to come back."""
+"""What hostile readers and first users found: each was so once, and is not to come back."""
 
 from __future__ import annotations
 
@@ -12,19 +12,29 @@ import pytest
 
 from saslwrap import (
     AuthenticationError,
+    DigestMD5Client,
     DigestMD5Server,
     IntegrityError,
     MalformedMessageError,
+    NegotiationError,
     ProtocolError,
     SASLError,
     SecurityContext,
+    SecurityProperties,
     TruncatedStreamError,
     UsageError,
+    choose_mechanism,
 )
 from saslwrap.anyio import SASLListener, SASLStream
-from saslwrap.asyncio import SASLTransport, start_sasl, start_sasl_streams
+from saslwrap.asyncio import (
+    SASLTransport,
+    open_connection,
+    start_sasl,
+    start_sasl_streams,
+    start_server,
+)
 from saslwrap.exchange import Done, Send, Step
-from saslwrap.layer import SecurityLayer
+from saslwrap.layer import ClearLayer, SecurityLayer
 from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer
 from saslwrap.sync import SASLSocket
 from saslwrap.testing import connect_mechanisms, context_pair, layer_pair, mechanism_pair
@@ -244,3 +254,81 @@ def test_a_refusal_quotes_little_of_what_a_peer_wrote() -> None:
     with pytest.raises((SASLError, AuthenticationError)) as caught:
         server.step(response)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.asyncio
+async def test_a_handler_can_learn_who_logged_in() -> None:
+    served: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def handle(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, exchange: LDAPBindServer
+    ) -> None:
+        served.put_nowait(exchange.authcid)
+        writer.close()
+
+    server = await start_server(
+        handle,
+        "127.0.0.1",
+        0,
+        make_exchange=lambda: LDAPBindServer({"DIGEST-MD5": lambda: mechanism_pair().server}),
+        pass_exchange=True,
+    )
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        login = LDAPBind(mechanism_pair().client)
+        _, writer = await open_connection(host, port, exchange=login)
+        assert await asyncio.wait_for(served.get(), 10) == "alice"
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("wrong", [b"s3cret", None])
+def test_a_password_that_is_no_text_is_refused_and_not_shown(wrong: object) -> None:
+    with pytest.raises(UsageError, match="password is a str") as caught:
+        DigestMD5Client("alice", wrong, service="ldap", host="localhost")  # type: ignore[arg-type]
+    assert "s3cret" not in str(caught.value)
+
+
+def test_an_async_get_secret_is_refused_where_it_is_given() -> None:
+    async def get_secret(username: str, realm: str) -> str:
+        return "s3cret"
+
+    with pytest.raises(UsageError, match="may_block"):
+        DigestMD5Server(get_secret, service="ldap", host="localhost")  # type: ignore[arg-type]
+
+
+def test_one_string_is_no_list_of_mechanisms() -> None:
+    with pytest.raises(UsageError, match="several names"):
+        choose_mechanism("GSSAPI DIGEST-MD5", [DigestMD5Client])
+
+
+@pytest.mark.parametrize(
+    ("properties", "advice"),
+    [
+        (SecurityProperties(min_ssf=256), "lower min_ssf or add to ciphers"),
+        (SecurityProperties(ciphers=("des",)), "lower min_ssf or add to ciphers"),
+        (SecurityProperties(min_ssf=1, max_ssf=1), "raise max_ssf"),
+    ],
+)
+def test_the_advice_points_the_right_way(properties: SecurityProperties, advice: str) -> None:
+    client = DigestMD5Client(
+        "alice", "s3cret", service="ldap", host="localhost", properties=properties
+    )
+    challenge = mechanism_pair().server.step(None)
+    with pytest.raises(NegotiationError, match=advice):
+        client.step(challenge)
+
+
+def test_what_cannot_be_worked_on_in_place_is_refused_and_nothing_is_spent() -> None:
+    pair = context_pair()
+    for view in (memoryview(b"read only"), memoryview(bytearray(8))[::2]):
+        with pytest.raises(UsageError, match="in place"):
+            pair.client.seal_in_place(view)
+    assert pair.server.unseal(pair.client.seal(b"on")) == b"on"
+
+
+def test_a_clear_layer_knows_what_is_pending_and_batches_nothing() -> None:
+    layer = ClearLayer()
+    layer.receive_data(b"three")
+    assert layer.pending == 5
+    assert list(layer.batches(b"data")) == [b"data"]
