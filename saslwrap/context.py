@@ -217,6 +217,7 @@ class SecurityContext:
         :param message: octets; they are the first octets of the token
         :return: the rest of the token
         """
+        self._check_signing(message)
         return self._guarded(self._sealing, "sealer", self._seal_in_place, message)
 
     def verify(self, message: memoryview, signature: memoryview) -> None:
@@ -225,6 +226,8 @@ class SecurityContext:
         :param message: the first octets of the token, left as they are
         :param signature: the rest
         """
+        self._check_signing(message)
+        self._check_signing(signature)
         work = partial(self._verify, message)
         self._guarded(self._unsealing, "unsealer", work, signature)
 
@@ -245,6 +248,12 @@ class SecurityContext:
         if not isinstance(unsealer, InPlaceUnsealer):
             raise UsageError(f"{self.mechanism} cannot unseal in place; use unseal")
         return unsealer.unseal_in_place(token)
+
+    def _check_signing(self, view: memoryview) -> None:
+        if self.qop is not QOP.AUTH_INT:
+            raise UsageError("signatures go with integrity only; under confidentiality, seal")
+        if not isinstance(view, memoryview) or view.format != "B" or not view.contiguous:
+            raise UsageError("signing takes a memoryview of contiguous octets")
 
     def _verify(self, message: memoryview, signature: memoryview) -> None:
         unsealer = self._unsealer_for(message)
@@ -303,9 +312,9 @@ class SecurityContext:
 
     def fail(self, error: SASLError) -> SASLError:
         """Latch with `error`, as the framing above does, and return what is to be raised."""
+        self.close()  # first of all: whatever goes wrong next, nothing works any more
         if self._fault is None:
             self._fault = error.fresh()
-        self.close()
         return self._refusal()
 
     def check(self) -> None:

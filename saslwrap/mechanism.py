@@ -7,12 +7,19 @@ that errors leave as fresh copies, after the frames that saw a password are gone
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar, NoReturn, TypeVar
 
 from saslwrap.context import Buffer, SecurityContext
-from saslwrap.errors import NegotiationError, ProtocolError, SASLError, UsageError
+from saslwrap.errors import (
+    ContextBusyError,
+    NegotiationError,
+    ProtocolError,
+    SASLError,
+    UsageError,
+)
 from saslwrap.properties import ChannelInfo, SecurityProperties
 
 __all__ = ["ClientMechanism", "ServerMechanism", "choose_mechanism"]
@@ -35,6 +42,7 @@ class Mechanism(ABC):
 
     def __init__(self) -> None:
         self._channel = ChannelInfo()
+        self._at_work = threading.Lock()
         self._started = False
         self._complete = False
         self._context: SecurityContext | None = None
@@ -72,8 +80,19 @@ class Mechanism(ABC):
         :raises ProtocolError: the message comes after completion, or cannot be parsed
         :raises NegotiationError: policy and offer do not meet
         :raises AuthenticationError: the peer was refused, or did not prove itself
+        :raises ContextBusyError: another step is at work, in another thread
         :raises SASLError: a former step failed, with its type and text
         """
+        if not self._at_work.acquire(blocking=False):
+            raise ContextBusyError(
+                "another step of this mechanism is at work; it makes one context"
+            )
+        try:
+            return self._guarded_step(message)
+        finally:
+            self._at_work.release()
+
+    def _guarded_step(self, message: Buffer | None) -> bytes | None:
         self._started = True
         if self._fault is not None:
             raise self._fault.fresh()

@@ -12,6 +12,7 @@ import pytest
 
 from saslwrap import (
     AuthenticationError,
+    ContextBusyError,
     DigestMD5Client,
     DigestMD5Server,
     IntegrityError,
@@ -35,6 +36,7 @@ from saslwrap.asyncio import (
 )
 from saslwrap.exchange import Done, Send, Step
 from saslwrap.layer import ClearLayer, SecurityLayer
+from saslwrap.mechanisms.digest_md5.context import wipe
 from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer
 from saslwrap.sync import SASLSocket
 from saslwrap.testing import connect_mechanisms, context_pair, layer_pair, mechanism_pair
@@ -332,3 +334,43 @@ def test_a_clear_layer_knows_what_is_pending_and_batches_nothing() -> None:
     layer.receive_data(b"three")
     assert layer.pending == 5
     assert list(layer.batches(b"data")) == [b"data"]
+
+
+def test_two_steps_at_once_are_refused_so_that_keys_are_made_once() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def get_secret(username: str, realm: str) -> str:
+        asked.set()
+        assert go_on.wait(10)
+        return "s3cret-Pa55"
+
+    server = DigestMD5Server(get_secret, service="ldap", host="localhost", realms=["example.com"])
+    response = mechanism_pair().client.step(server.step(None))
+    at_work = threading.Thread(target=server.step, args=(response,))
+    at_work.start()
+    assert asked.wait(10)
+    with pytest.raises(ContextBusyError, match="another step"):
+        server.step(response)
+    go_on.set()
+    at_work.join(10)
+    assert server.complete
+
+
+def test_a_context_is_dead_before_anything_else_can_go_wrong() -> None:
+    """The guard: without memory for the error's copy the keys must be gone all the same."""
+
+    class UncopyableError(IntegrityError):
+        def fresh(self) -> UncopyableError:
+            raise MemoryError
+
+    context = context_pair().client
+    with pytest.raises(MemoryError):
+        context.fail(UncopyableError())
+    assert not context.alive
+
+
+@pytest.mark.parametrize("length", [0, 1, 1023, 1024, 1025, 5000])
+def test_wiping_leaves_nothing(length: int) -> None:
+    memory = bytearray(b"x" * length)
+    wipe(memoryview(memory))
+    assert memory == bytes(length)

@@ -345,7 +345,7 @@ def test_readonly_buffers_are_not_processed(protection: str) -> None:
     aside = [
         SecBuffer(DATA | SECBUFFER_READONLY, b"left alone"),
         SecBuffer(PADDING, bytearray(b"as well"), readonly=True),
-        SecBuffer(HEADER | 0x10000000, bytearray(b"this one too")),
+        SecBuffer(HEADER | SECBUFFER_READONLY, bytearray(b"this one too")),
         SecBuffer(EMPTY, bytearray(b"and this"), readonly=True),
     ]
     buffers = [SecBuffer(DATA, bytearray(b"message")), SecBuffer(PADDING, bytearray(24))]
@@ -815,7 +815,7 @@ def test_a_context_works_in_writable_octets_alone(place: Any) -> None:
 
 
 def test_only_what_can_work_in_place_does() -> None:
-    toy = make_toy_context()
+    toy = make_toy_context(cipher=None)
     attempts: list[tuple[Callable[[], object], str]] = [
         (partial(toy.seal_in_place, memoryview(bytearray(5))), "use seal"),
         (partial(toy.unseal_in_place, memoryview(bytearray(5))), "use unseal"),
@@ -825,6 +825,34 @@ def test_only_what_can_work_in_place_does() -> None:
         with pytest.raises(UsageError, match=hint):
             call()
     assert not toy.failed
+
+
+def test_signing_is_for_integrity_only_and_for_octets() -> None:
+    confidential, signing = pair("rc4"), pair("auth-int")
+    strided = memoryview(bytes(8))[::2]
+    for call in (
+        partial(confidential.client.sign, memoryview(bytearray(b"left as it is"))),
+        partial(confidential.server.verify, memoryview(b"message"), memoryview(bytes(16))),
+        partial(signing.client.sign, strided),
+        partial(signing.server.verify, strided, memoryview(bytes(16))),
+    ):
+        with pytest.raises(UsageError):
+            call()
+    assert confidential.server.unseal(confidential.client.seal(b"on")) == b"on"
+    assert signing.server.unseal(signing.client.seal(b"on")) == b"on"
+
+
+@each_protection
+def test_the_signature_comes_after_the_message(protection: str) -> None:
+    ours, theirs = pair(protection)
+    backwards = [SecBuffer(PADDING, bytearray(24)), SecBuffer(DATA, bytearray(b"message"))]
+    refused("SEC_E_INVALID_TOKEN", encrypt_message, ours, 0, backwards, 0)
+    assert theirs.unseal(ours.seal(b"on")) == b"on"
+
+
+def test_an_attribute_that_would_be_ignored_is_refused() -> None:
+    """The guard: SECBUFFER_READONLY_WITH_CHECKSUM asks to be covered by the signature."""
+    refused("SEC_E_INVALID_TOKEN", SecBuffer, DATA | 0x10000000, b"header")
 
 
 # ---------------------------------------------------------------- threads

@@ -15,7 +15,6 @@ __all__ = ["SECBUFFER_READONLY", "SecBuffer", "SecBufferType"]
 #: Beside a type: the call leaves this buffer alone. `SecBuffer(..., readonly=True)` says the same.
 SECBUFFER_READONLY: Final = 0x80000000
 
-_READONLY_WITH_CHECKSUM: Final = 0x10000000
 _ATTRMASK: Final = 0xF0000000
 
 
@@ -76,8 +75,12 @@ class SecBuffer:
                 f"no type of a buffer that the Digest package knows: {type:#x}",
                 SecurityStatus.SEC_E_INVALID_TOKEN,
             ) from None
-        flags = SECBUFFER_READONLY | _READONLY_WITH_CHECKSUM
-        self.readonly: bool = readonly or bool(type & flags)
+        if type & _ATTRMASK & ~SECBUFFER_READONLY:
+            raise SSPIError(
+                f"an attribute of a buffer that the Digest package does not heed: {type:#x}",
+                SecurityStatus.SEC_E_INVALID_TOKEN,
+            )
+        self.readonly: bool = readonly or bool(type & SECBUFFER_READONLY)
         self.data = data
 
     @property
@@ -114,6 +117,7 @@ def message_and_signature(
     message = next((buffer for buffer in worked_on if buffer.type is _DATA), None)
     if message is None:
         raise SSPIError("no SECBUFFER_DATA buffer", SecurityStatus.SEC_E_INVALID_TOKEN)
+    headers = [buffer for buffer in worked_on if buffer.type is _STREAM_HEADER]
     signatures = [
         buffer
         for buffer in worked_on
@@ -123,6 +127,12 @@ def message_and_signature(
         raise SSPIError("no buffer for the signature", SecurityStatus.SEC_E_BUFFER_TOO_SMALL)
     if len(signatures) > 1:
         raise SSPIError("two buffers for the signature", SecurityStatus.SEC_E_INVALID_TOKEN)
+    order = [worked_on.index(it) for it in (*headers, message, signatures[0])]
+    if order != sorted(order):
+        raise SSPIError(
+            "the order is header, message, signature: so they make the token",
+            SecurityStatus.SEC_E_INVALID_TOKEN,
+        )
     return message, signatures[0]
 
 

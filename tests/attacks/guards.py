@@ -269,7 +269,7 @@ GUARDS: list[tuple[str, Guard]] = [
     (C + "1_no_flipped_bit_of_a_token_is_accepted_in_place[auth-int]", no_mac),
     (
         C + "1_no_flipped_bit_of_a_token_is_accepted_in_place[rc4]",
-        Guard(TOKENS, "body[:] = bytes(len(body))", "pass"),
+        Guard(TOKENS, "wipe(body)", "pass"),
     ),
     (C + "2_truncated_mac_with_adjusted_length_is_refused[auth-int-1]", no_mac),
     (C + "2_truncated_mac_in_whole_blocks_is_refused[des-3]", nothing_checked),
@@ -346,7 +346,7 @@ GUARDS: list[tuple[str, Guard]] = [
     ),
     (
         D + "wrong_padding_is_refused_under_any_mac[in place-des-all 9]",
-        Guard(TOKENS, "body[:] = bytes(len(body))", "pass"),
+        Guard(TOKENS, "wipe(body)", "pass"),
     ),
     (
         D + "wrong_padding_is_refused_under_any_mac[copied-des-all 9]",

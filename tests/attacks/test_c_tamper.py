@@ -88,7 +88,7 @@ def test_c1_no_flipped_bit_of_a_frame_is_accepted(protection: str, direction: Di
 @every_protection
 def test_c1_no_flipped_bit_of_a_token_is_accepted_in_place(protection: str) -> None:
     """Guard: saslwrap/mechanisms/digest_md5/context.py: if not authentic & well_formed:
-    Guard: saslwrap/mechanisms/digest_md5/context.py: body[:] = bytes(len(body))
+    Guard: saslwrap/mechanisms/digest_md5/context.py: wipe(body)
     """
     token = Forger(protection).token(b"transfer 10")
     for bit in range(8 * len(token)):

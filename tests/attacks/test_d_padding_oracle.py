@@ -104,7 +104,7 @@ def test_d_right_padding_is_accepted(protection: str, how: Judge, body: bytes) -
 @both_ways
 def test_d_wrong_padding_is_refused_under_any_mac(protection: str, how: Judge, body: bytes) -> None:
     """Guard: saslwrap/mechanisms/digest_md5/context.py: if not authentic & well_formed:
-    Guard: saslwrap/mechanisms/digest_md5/context.py: body[:] = bytes(len(body))
+    Guard: saslwrap/mechanisms/digest_md5/context.py: wipe(body)
     Guard: saslwrap/mechanisms/digest_md5/context.py: wrong = (claimed - 1) >> 3
     Guard: saslwrap/mechanisms/digest_md5/context.py: wrong |= inside &
     """

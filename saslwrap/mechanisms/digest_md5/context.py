@@ -34,7 +34,7 @@ from saslwrap.mechanisms.digest_md5.ciphers import CipherSpec
 from saslwrap.mechanisms.digest_md5.keys import integrity_keys, sealing_keys
 from saslwrap.properties import QOP, Sizes, StreamSizes
 
-__all__ = ["MAC_OCTETS", "make_context", "maximum_message", "shortest_token"]
+__all__ = ["MAC_OCTETS", "make_context", "maximum_message", "shortest_token", "wipe"]
 
 MAC_OCTETS = 10
 TYPE = b"\x00\x01"
@@ -42,6 +42,7 @@ TRAILER_OCTETS = 6  # type and sequence number
 SIGNATURE_OCTETS = MAC_OCTETS + TRAILER_OCTETS
 BLOCK_OCTETS = 8
 SEQUENCE_NUMBERS = 1 << 32
+_NOTHING = bytes(1024)
 MAX_MESSAGE_OF_LOGIN = 4096
 
 
@@ -253,7 +254,7 @@ class DigestUnsealer(_Direction, InPlaceUnsealer):
             length, received, well_formed = self._transform.recover_in_place(body)
             self._authenticate(sequence, body[:length], received, well_formed)
         except BaseException:
-            body[:] = bytes(len(body))
+            wipe(body)
             raise
         return length
 
@@ -280,6 +281,13 @@ class DigestUnsealer(_Direction, InPlaceUnsealer):
         if not authentic & well_formed:
             raise IntegrityError
         self._number += 1
+
+
+def wipe(memory: memoryview) -> None:
+    """Overwrite what nobody vouches for. In small pieces: memory may be what was short."""
+    for start in range(0, len(memory), len(_NOTHING)):
+        piece = memory[start : start + len(_NOTHING)]
+        piece[:] = _NOTHING[: len(piece)]
 
 
 def make_context(
