@@ -850,6 +850,22 @@ def test_the_signature_comes_after_the_message(protection: str) -> None:
     assert theirs.unseal(ours.seal(b"on")) == b"on"
 
 
+def test_a_readonly_view_of_the_signatures_memory_overlaps_too() -> None:
+    ours, theirs = pair("auth-int")
+    memory = bytearray(b"pay 100 EUR to bob, please!!")
+    message = SecBuffer(DATA, memoryview(memory).toreadonly())
+    over_it = SecBuffer(SecBufferType.SECBUFFER_TOKEN, memoryview(memory)[:16])
+    refused("SEC_E_INVALID_TOKEN", make_signature, ours, 0, [message, over_it], 0)
+    assert memory == b"pay 100 EUR to bob, please!!"
+    assert theirs.unseal(ours.seal(b"on")) == b"on"
+
+
+def test_the_type_of_a_buffer_stays() -> None:
+    buffer = SecBuffer(DATA, b"message")
+    with pytest.raises(AttributeError):
+        buffer.type = 9  # type: ignore[misc, assignment]
+
+
 def test_an_attribute_that_would_be_ignored_is_refused() -> None:
     """The guard: SECBUFFER_READONLY_WITH_CHECKSUM asks to be covered by the signature."""
     refused("SEC_E_INVALID_TOKEN", SecBuffer, DATA | 0x10000000, b"header")

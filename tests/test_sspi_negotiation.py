@@ -31,6 +31,7 @@ from saslwrap.sspi import (
     InboundCredential,
     IscReq,
     OutboundCredential,
+    SSPIError,
     accept_security_context,
     encrypt_message,
     initialize_security_context,
@@ -192,7 +193,6 @@ AT_CLIENT = {
     "confidentiality": (IscReq.ISC_REQ_CONFIDENTIALITY, "auth-conf"),
     "both": (IscReq.ISC_REQ_CONFIDENTIALITY | IscReq.ISC_REQ_INTEGRITY, "auth-conf"),
     "a number": (0x10 | 0x8, "auth-conf"),
-    "the server's integrity": (0x20000, "auth"),
 }
 
 AT_SERVER = {
@@ -497,3 +497,20 @@ def test_an_error_is_one_of_the_library_s() -> None:
     call = partial(initialize_security_context, None, None, TARGET, 0, None)
     with pytest.raises(SASLError, match=r"^no OutboundCredential \(SEC_E_NO_CREDENTIALS\)$"):
         call()
+
+
+@pytest.mark.parametrize("flags", [0x20000, 1 << 40, AscReq.ASC_REQ_INTEGRITY])
+def test_flags_that_a_client_does_not_have_are_refused(flags: int) -> None:
+    """The guard: the server's number for integrity would mean no layer here, without a word."""
+    alice = OutboundCredential("alice", "example.com", "s3cret")
+    with pytest.raises(SSPIError) as caught:
+        initialize_security_context(alice, None, "ldap/localhost", flags, None)
+    assert caught.value.status is SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
+
+
+@pytest.mark.parametrize("flags", [0x20, IscReq.ISC_REQ_INTEGRITY])
+def test_flags_that_a_server_does_not_have_are_refused(flags: int) -> None:
+    service = InboundCredential(lambda user, realm: None, "ldap", "localhost")
+    with pytest.raises(SSPIError) as caught:
+        accept_security_context(service, None, None, flags)
+    assert caught.value.status is SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION

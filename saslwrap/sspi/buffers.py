@@ -60,7 +60,7 @@ class SecBuffer:
     :raises TypeError: `data` is no memory, or not contiguous
     """
 
-    __slots__ = ("_data", "readonly", "type")
+    __slots__ = ("_data", "_type", "readonly")
 
     def __init__(
         self,
@@ -68,20 +68,14 @@ class SecBuffer:
         data: _Memory | None = None,
         readonly: bool = False,
     ) -> None:
-        try:
-            self.type: Final = SecBufferType(type & ~_ATTRMASK)
-        except ValueError:
-            raise SSPIError(
-                f"no type of a buffer that the Digest package knows: {type:#x}",
-                SecurityStatus.SEC_E_INVALID_TOKEN,
-            ) from None
-        if type & _ATTRMASK & ~SECBUFFER_READONLY:
-            raise SSPIError(
-                f"an attribute of a buffer that the Digest package does not heed: {type:#x}",
-                SecurityStatus.SEC_E_INVALID_TOKEN,
-            )
+        self._type = _type_of(type)
         self.readonly: bool = readonly or bool(type & SECBUFFER_READONLY)
         self.data = data
+
+    @property
+    def type(self) -> SecBufferType:
+        """What it is for. Make another `SecBuffer` for another purpose."""
+        return self._type
 
     @property
     def data(self) -> memoryview:
@@ -97,6 +91,22 @@ class SecBuffer:
         """Say what it is for and how long it is, but not what stands in it."""
         readonly = " readonly" if self.readonly else ""
         return f"<SecBuffer {self.type.name}{readonly}, {len(self._data)} octets>"
+
+
+def _type_of(number: int) -> SecBufferType:
+    if number & _ATTRMASK & ~SECBUFFER_READONLY:
+        raise SSPIError(
+            f"an attribute of a buffer that the Digest package does not heed: {number:#x}",
+            SecurityStatus.SEC_E_INVALID_TOKEN,
+        )
+    try:
+        return SecBufferType(number & ~_ATTRMASK)
+    except ValueError:
+        pass
+    raise SSPIError(
+        f"no type of a buffer that the Digest package knows: {number:#x}",
+        SecurityStatus.SEC_E_INVALID_TOKEN,
+    )
 
 
 _EMPTY = SecBufferType.SECBUFFER_EMPTY
@@ -175,10 +185,15 @@ def check_apart(message: SecBuffer, signature: SecBuffer) -> None:
 
     :raises SSPIError: they overlap (SEC_E_INVALID_TOKEN)
     """
-    if message.data and not message.data.readonly:
+    if message.data.readonly:  # its address cannot be asked for
+        overlap = bool(message.data) and message.data.obj is signature.data.obj
+    elif message.data:
         distance = _address(signature.data) - _address(message.data)
-        if -len(signature.data) < distance < len(message.data):
-            raise SSPIError("the buffers overlap", SecurityStatus.SEC_E_INVALID_TOKEN)
+        overlap = -len(signature.data) < distance < len(message.data)
+    else:
+        overlap = False
+    if overlap:
+        raise SSPIError("the buffers overlap", SecurityStatus.SEC_E_INVALID_TOKEN)
 
 
 def _address(memory: memoryview) -> int:

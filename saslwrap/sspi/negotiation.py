@@ -65,6 +65,9 @@ class AscReq(enum.IntFlag):
 _REFUSED_BY_CLIENT = IscReq.ISC_REQ_DELEGATE | IscReq.ISC_REQ_PROMPT_FOR_CREDS | IscReq.ISC_REQ_HTTP
 _REFUSED_BY_SERVER = AscReq.ASC_REQ_DELEGATE | AscReq.ASC_REQ_PROXY_BINDINGS
 
+#: Numbers that are one thing for a client and another for a server.
+_MEANS_ANOTHER = 0x0003C000
+
 #: Any of these is auth-int, which gives all of them.
 INTEGRITY_OF_CLIENT = (
     IscReq.ISC_REQ_REPLAY_DETECT | IscReq.ISC_REQ_SEQUENCE_DETECT | IscReq.ISC_REQ_INTEGRITY
@@ -162,6 +165,7 @@ def _start_client(
 ) -> CtxtHandle:
     if not isinstance(credential, OutboundCredential):
         raise SSPIError("no OutboundCredential", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    _check_known(context_req, IscReq, AscReq)
     if context_req & _REFUSED_BY_CLIENT:
         raise SSPIError(
             "no delegation, no prompt, and of Digest only the SASL mechanism",
@@ -184,6 +188,7 @@ def _start_client(
 def _start_server(credential: InboundCredential | None, context_req: int) -> CtxtHandle:
     if not isinstance(credential, InboundCredential):
         raise SSPIError("no InboundCredential", SecurityStatus.SEC_E_NO_CREDENTIALS)
+    _check_known(context_req, AscReq, IscReq)
     if context_req & _REFUSED_BY_SERVER:
         raise SSPIError(
             "no delegation and no channel binding", SecurityStatus.SEC_E_SECURITY_QOS_FAILED
@@ -197,6 +202,18 @@ def _start_server(credential: InboundCredential | None, context_req: int) -> Ctx
             properties=_properties(credential, context_req, INTEGRITY_OF_SERVER),
         )
     )
+
+
+def _check_known(
+    context_req: int, flags: type[IscReq | AscReq], others: type[IscReq | AscReq]
+) -> None:
+    """Refuse flags that there are not, and the other side's, whose numbers mean something else."""
+    meant_otherwise = isinstance(context_req, others) and context_req & _MEANS_ANOTHER
+    if meant_otherwise or context_req & ~sum(flags):
+        raise SSPIError(
+            f"flags that are not all of {flags.__name__}: {context_req!r}",
+            SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION,
+        )
 
 
 def _start(make: Callable[[], DigestMD5Client | DigestMD5Server]) -> CtxtHandle:
