@@ -9,6 +9,9 @@ A driver turns the crank:
             case Step():     exchange.step(), in a thread if may_block
             case Done():     break
 
+and then, once the context is installed, the same with what `exchange.follow_up()` gives, if it
+gives anything.
+
 A subclass writes the login down as one generator, `_run`, which reads like the protocol's text: it
 yields `Send`, and gets the peer's messages from `_message()` and the mechanism's from
 `_ask_mechanism()`. How long a message is, and how long it may be, is `_measure`'s to say; it judges
@@ -82,7 +85,7 @@ def transport_survives(error: BaseException) -> bool:
 
 
 def _interrupted() -> SASLError:
-    return SASLError("the login was interrupted by another error; connect anew")
+    return SASLError("the login was interrupted; connect anew")
 
 
 class Exchange(ABC):
@@ -199,6 +202,21 @@ class Exchange(ABC):
             self._stepping = False
             self._question = None
 
+    def abandon(self) -> None:
+        """Give up without a word, and drop what is secret: for a driver that closes the connection.
+
+        A step that is at work in a thread goes on; what it brings is dropped.
+        """
+        if self._fault is None:
+            self._latch(_interrupted())
+
+    def follow_up(self) -> Exchange | None:
+        """Say what a driver has to run next, under the new layer, before the application speaks.
+
+        None for most logins. Asked once, after `Done` and the installation of the context.
+        """
+        return None
+
     def abort(self) -> bytes:
         """Give up. Returns what tells the peer so, `b""` if there is nothing to tell now.
 
@@ -265,6 +283,31 @@ class Exchange(ABC):
         if self._refusal is not None:
             raise self._refusal.fresh()
         return self._reply
+
+    def _ask(self, message: bytes | None) -> Generator[Event, None, bytes | None]:
+        """The same; and a refusal is made known to the peer before it is raised."""
+        try:
+            return (yield from self._ask_mechanism(message))
+        except SASLError as error:
+            refusal = error
+        yield from self._tell(refusal)
+        raise refusal
+
+    def _tell(self, refusal: SASLError) -> Script:
+        """Make our mechanism's refusal known to the peer, where the protocol has words for it."""
+        yield from ()
+
+    def _require_complete(self) -> None:
+        """Hold a server's success against the mechanism: it has to be satisfied.
+
+        :raises MutualAuthenticationError: it is not
+        """
+        if self._mechanism is None or not self._mechanism.complete:
+            name = self._mechanism and self._mechanism.name
+            raise MutualAuthenticationError(
+                f"the server reported success without the proof that it knows the secret: {name} "
+                "is not complete"
+            )
 
     def _set_mechanism(self, mechanism: Mechanism) -> None:
         """Use this one: a server's choice, after the client named it."""

@@ -89,7 +89,8 @@ class ChannelInfo:
     """What a driver knows about the channel below, told to the mechanism before its first step.
 
     :param external_ssf: bits of TLS's cipher, 0 without TLS
-    :param tls_server_end_point: the channel binding of RFC 5929 section 4, where known
+    :param tls_server_end_point: the hash of the server's certificate (RFC 5929 section 4.1),
+        where it is known
     """
 
     external_ssf: int = 0

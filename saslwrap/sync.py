@@ -24,7 +24,8 @@ from saslwrap.context import Buffer, SecurityContext, octets
 from saslwrap.errors import ContextBusyError, SASLError, UsageError
 from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, transport_survives
 from saslwrap.layer import ClearLayer, Layer, SecurityLayer, next_layer
-from saslwrap.properties import MAX_MAXBUF, ChannelInfo
+from saslwrap.mechanisms.channel_binding import channel_info
+from saslwrap.properties import MAX_MAXBUF
 
 __all__ = ["SASLSocket", "authenticate_socket"]
 
@@ -56,15 +57,20 @@ class SASLSocket:
     def authenticate(self, exchange: Exchange, received: Buffer = b"") -> None:
         """Log in over this socket: see `authenticate_socket`."""
         with _only_one(self._sending, "sending to"), _only_one(self._receiving, "receiving from"):
-            exchange.bind_channel(_channel_info(self.sock))
+            tls = self.sock if isinstance(self.sock, ssl.SSLSocket) else None
+            exchange.bind_channel(channel_info(tls))
             exchange.receive_data(received)
             try:
                 self._drive(exchange)
                 self._layer = next_layer(self._layer, exchange.context, exchange.trailing_data)
+                if (more := exchange.follow_up()) is not None:
+                    self._drive(more)
+                    self._layer.push_back(more.trailing_data)
             except BaseException as error:
                 if transport_survives(error):
                     self._layer.push_back(exchange.trailing_data)
                 else:
+                    exchange.abandon()
                     self._kill()
                 raise
 
@@ -346,11 +352,6 @@ def _only_one(lock: threading.Lock, what: str) -> Iterator[None]:
 def _no_flags(flags: int) -> None:
     if flags:
         raise UsageError("flags have no meaning above a security layer")
-
-
-def _channel_info(sock: socket.socket) -> ChannelInfo:
-    cipher = sock.cipher() if isinstance(sock, ssl.SSLSocket) else None
-    return ChannelInfo(external_ssf=0 if cipher is None else cipher[2])
 
 
 def authenticate_socket(

@@ -41,6 +41,9 @@ ENTRIES = {"dc=example,dc=com": {"objectClass": ["domain"], "dc": ["example"]}}
 #: Folders whose modules are imported each by its own name.
 COLLECTIONS = ("clients", "mechanisms", "protocols")
 
+#: What the mechanisms share among themselves.
+INTERNAL = {"saslwrap.mechanisms.gss", "saslwrap.mechanisms.names"}
+
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FENCE = re.compile(r"^ *(?:```+|~~~+|:::+)(?!{literalinclude})(.*)$", re.MULTILINE)
 _CLAIM = re.compile(r"  # -> (.+)$", re.MULTILINE)
@@ -169,4 +172,4 @@ def test_the_reference_shows_every_public_module() -> None:
     for collection in COLLECTIONS:
         public |= {f"saslwrap.{collection}.{name}" for name in modules_in(folder / collection)}
     pages = "".join(map(text_of, (ROOT / "docs" / "reference").glob("*.md")))
-    assert public <= set(re.findall(r"^\.\. automodule:: (\S+)$", pages, re.MULTILINE))
+    assert public - INTERNAL <= set(re.findall(r"^\.\. automodule:: (\S+)$", pages, re.MULTILINE))

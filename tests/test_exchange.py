@@ -548,3 +548,92 @@ def test_a_login_can_be_aborted_before_it_began() -> None:
 )
 def test_what_a_failure_means_for_the_transport(error: BaseException, survives: bool) -> None:
     assert transport_survives(error) is survives
+
+
+# -- what exchanges share beyond the crank
+
+
+class Telling(ToyExchange):
+    """Makes its mechanism's refusal known, and holds a success against it."""
+
+    def _run(self) -> Script:
+        answer = yield from self._ask(None)
+        yield Send(answer or b"nothing")
+        yield from self._message()
+        self._require_complete()
+
+    def _tell(self, refusal: SASLError) -> Script:
+        yield Send(b"sorry: " + str(refusal).encode())
+
+
+class Mute(Telling):
+    _tell = Exchange._tell
+
+
+def test_a_refusal_of_ours_is_told_before_it_is_raised() -> None:
+    exchange = Telling(ToyMechanism(NegotiationError("too weak")))
+    assert exchange.advance() == Step()
+    exchange.step()
+    assert exchange.advance() == Send(b"sorry: too weak")
+    assert str(failure(exchange.advance)) == "too weak"
+
+
+def test_a_protocol_without_words_for_it_just_raises() -> None:
+    exchange = Mute(ToyMechanism(NegotiationError("too weak")))
+    assert exchange.advance() == Step()
+    exchange.step()
+    assert str(failure(exchange.advance)) == "too weak"
+
+
+def test_a_success_needs_a_mechanism_that_is_complete() -> None:
+    exchange = Telling(ToyMechanism(b"one", b"two"))
+    exchange.advance()
+    exchange.step()
+    assert exchange.advance() == Send(b"one")
+    exchange.receive_data(b"OK\n")
+    error = failure(exchange.advance)
+    assert type(error) is MutualAuthenticationError
+    assert "TOY is not complete" in str(error)
+    with pytest.raises(MutualAuthenticationError, match="None is not complete"):
+        ToyExchange(None)._require_complete()
+
+
+def test_most_logins_have_nothing_to_say_afterwards() -> None:
+    exchange = started()
+    exchange.receive_data(b"+c\nOK\n")
+    assert run_on(exchange) == Done()
+    assert exchange.follow_up() is None
+
+
+def run_on(exchange: Exchange) -> object:
+    while not isinstance(event := exchange.advance(), Done):
+        if event == Step():
+            exchange.step()
+    return event
+
+
+def test_abandoned_it_fails_and_its_mechanism_with_it() -> None:
+    mechanism = ToyMechanism(b"answer")
+    exchange = started(mechanism)
+    exchange.abandon()
+    error = failure(exchange.advance)
+    assert str(error) == "the login was interrupted; connect anew"
+    assert not transport_survives(error)
+    assert "given up" in str(failure(lambda: mechanism.step(b"c")))
+
+
+def test_abandoned_after_a_failure_it_keeps_that() -> None:
+    exchange = started()
+    exchange.receive_data(b"NO\n")
+    first = failure(exchange.advance)
+    exchange.abandon()
+    assert str(failure(exchange.advance)) == str(first) == "the server says NO"
+
+
+def test_abandoned_after_success_it_takes_the_context_along() -> None:
+    context = make_context()
+    exchange = started(ToyMechanism(b"answer", context=context))
+    exchange.receive_data(b"+c\nOK\n")
+    run_on(exchange)
+    exchange.abandon()
+    assert not context.alive

@@ -46,7 +46,7 @@ CALLED_BY_ASYNCIO = {
 }
 
 #: In `mechanisms/`, but no mechanism.
-NO_MECHANISMS = {"__init__", "channel_binding"}
+NO_MECHANISMS = {"__init__", "channel_binding", "gss", "names"}
 
 Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -307,6 +307,8 @@ def test_a_success_that_our_policy_refuses_leaves_no_usable_connection() -> None
         (7, NegotiationError, r"not support PLAYED: authMethodNotSupported \(7\), 'because'"),
         (8, NegotiationError, r"strongerAuthRequired \(8\), 'because'; raise min_ssf.*TLS"),
         (13, NegotiationError, r"confidentialityRequired \(13\).*require_layer=True"),
+        (48, NegotiationError, r"inappropriateAuthentication \(48\).*raise min_ssf"),
+        (53, AuthenticationError, r"unwillingToPerform \(53\), 'because'$"),
     ],
 )
 def test_refusals(feed: Feed, code: int, kind: type[SASLError], text: str) -> None:
@@ -315,6 +317,24 @@ def test_refusals(feed: Feed, code: int, kind: type[SASLError], text: str) -> No
         feed(exchange, bind_response(1, code, text="because"))
     failure(exchange, kind, text, survives=True)
     assert exchange.result_code == code
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (8, "it does not count this TLS: connect without it"),
+        (13, "it does not count this TLS: connect without it"),
+        (48, "it does not count this TLS: connect without it"),
+        (53, "Active Directory takes no layer over TLS: leave require_layer unset"),
+    ],
+)
+def test_refusals_over_tls(code: int, remedy: str) -> None:
+    exchange = LDAPBind(PlayedClient((None, b"x", False)))
+    exchange.bind_channel(ChannelInfo(external_ssf=256))
+    assert isinstance(crank(exchange), Send)
+    assert crank(exchange) == NeedData()
+    exchange.receive_data(bind_response(1, code, text="because"))
+    failure(exchange, NegotiationError, remedy, survives=True)
 
 
 @pytest.mark.parametrize(

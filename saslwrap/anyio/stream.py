@@ -48,6 +48,7 @@ from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import SASLError, UsageError
 from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, transport_survives
 from saslwrap.layer import ClearLayer, Layer, SecurityLayer, next_layer
+from saslwrap.mechanisms.channel_binding import channel_info
 from saslwrap.properties import MAX_MAXBUF, QOP, ChannelInfo, StreamSizes
 
 __all__ = ["SASLAttribute", "SASLStream", "authenticate", "close_at_once"]
@@ -273,12 +274,16 @@ class SASLStream(ByteStream):
             try:
                 await self._drive(exchange)
                 self._install(exchange)
+                if (more := exchange.follow_up()) is not None:
+                    await self._drive(more)
+                    self._layer.push_back(more.trailing_data)
                 if self._closed:  # by another task, while a step was in its thread
                     raise ClosedResourceError
             except BaseException as error:
                 if transport_survives(error):
                     self._layer.push_back(exchange.trailing_data)
                 else:
+                    exchange.abandon()
                     await close_at_once(self)
                 raise
 
@@ -319,10 +324,9 @@ async def close_at_once(stream: AsyncResource) -> None:
 
 def _channel_info(transport: AnyByteStream) -> ChannelInfo:
     try:
-        cipher = transport.extra(TLSAttribute.cipher, None)
+        return channel_info(transport.extra(TLSAttribute.ssl_object, None))
     except AttributeError:  # uvloop's socket, of a peer that is gone already
-        cipher = None
-    return ChannelInfo(external_ssf=0 if cipher is None else cipher[2])
+        return ChannelInfo()
 
 
 async def authenticate(

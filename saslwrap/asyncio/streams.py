@@ -20,11 +20,13 @@ from contextlib import suppress
 from typing import Any, Final, TypeAlias, cast
 
 from saslwrap.asyncio.reader import SASLStreamReader
+from saslwrap.asyncio.thread import in_daemon_thread
 from saslwrap.asyncio.transport import SASLTransport, slide_under
 from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import SASLError
 from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, transport_survives
-from saslwrap.properties import MAX_MAXBUF, ChannelInfo
+from saslwrap.mechanisms.channel_binding import channel_info
+from saslwrap.properties import MAX_MAXBUF
 
 __all__ = ["authenticate_streams", "open_connection", "start_sasl_streams", "start_server"]
 
@@ -112,15 +114,19 @@ async def authenticate_streams(
     :raises ProtocolError: the peer broke the protocol, or closed the connection
     :raises OSError: the transport broke
     """
-    cipher = writer.get_extra_info("cipher")
-    exchange.bind_channel(ChannelInfo(external_ssf=0 if cipher is None else cipher[2]))
+    exchange.bind_channel(channel_info(writer.get_extra_info("ssl_object")))
     exchange.receive_data(received)
     try:
-        return await _log_in(reader, writer, exchange, limit)
+        pair = await _log_in(reader, writer, exchange, limit)
+        if (more := exchange.follow_up()) is not None:
+            await _drive(pair[1], more, lambda: pair[0].read(LIMIT))
+            await _give_back(pair[0], more.trailing_data)
+        return pair
     except BaseException as error:
         if transport_survives(error):
             await _give_back(reader, exchange.trailing_data)
         else:
+            exchange.abandon()
             writer.transport.abort()
         raise
 
@@ -180,7 +186,7 @@ async def _drive(
                     exchange.receive_eof()
             case Step():
                 if exchange.may_block:
-                    await asyncio.to_thread(exchange.step)
+                    await in_daemon_thread(exchange.step)
                 else:
                     exchange.step()
             case Done():

@@ -25,7 +25,6 @@ from saslwrap.errors import (
     AuthenticationError,
     IntegrityError,
     MechanismUnavailableError,
-    MutualAuthenticationError,
     NegotiationError,
     ProtocolError,
     SASLError,
@@ -60,6 +59,19 @@ _ANSWERS: Final[tuple[tuple[type[SASLError], ResultCode, bool], ...]] = (
     (ProtocolError, ResultCode.protocolError, True),
     (MechanismUnavailableError, ResultCode.authMethodNotSupported, False),
     (SASLError, ResultCode.other, False),
+)
+
+#: How servers refuse a login that protects too little; the last one is Cyrus SASL's.
+_TOO_WEAK: Final = (
+    ResultCode.strongerAuthRequired,
+    ResultCode.confidentialityRequired,
+    ResultCode.inappropriateAuthentication,
+)
+
+_STRONGER: Final = "raise min_ssf, set require_layer=True, or use TLS"
+_STRONGER_OVER_TLS: Final = (
+    "it does not count this TLS: connect without it, for a layer; where a server takes both, "
+    "require_layer=True gives both"
 )
 
 _TEXT_LIMIT: Final = 200
@@ -166,13 +178,22 @@ class LDAPBind(_Bind):
         match response["resultCode"]:
             case ResultCode.authMethodNotSupported:
                 return NegotiationError(f"the server does not support {name}: {outcome}")
-            case ResultCode.strongerAuthRequired | ResultCode.confidentialityRequired:
+            case code if code in _TOO_WEAK:
                 return NegotiationError(
-                    f"the server wants more protection than {name} was to give: {outcome}; raise "
-                    "min_ssf, set require_layer=True, or use TLS"
+                    f"the server wants more protection than {name} was to give: {outcome}; "
+                    + (_STRONGER_OVER_TLS if self._over_tls else _STRONGER)
+                )
+            case ResultCode.unwillingToPerform if self._over_tls:
+                return NegotiationError(
+                    f"the server refused {name}: {outcome}; Active Directory takes no layer over "
+                    "TLS: leave require_layer unset, or connect without TLS"
                 )
             case _:
                 return AuthenticationError(f"the server refused {name}: {outcome}")
+
+    @property
+    def _over_tls(self) -> bool:
+        return self._channel is not None and self._channel.external_ssf > 0
 
     def _conclude(self, credentials: bytes | None) -> Script:
         """Hold a success against the mechanism: it has to be satisfied, with nothing left to say.
@@ -190,22 +211,11 @@ class LDAPBind(_Bind):
                 ) from None
             if reply:
                 raise ProtocolError(f"the server reported success before {self._client.name} ended")
-        if not self._client.complete:
-            raise MutualAuthenticationError(
-                "the server reported success without the proof that it knows the secret: "
-                f"{self._client.name} is not complete"
-            )
+        self._require_complete()
 
-    def _ask(self, challenge: bytes | None) -> Generator[Event, None, bytes | None]:
-        """Ask the mechanism. Should it refuse, tell the server, then raise its error."""
-        try:
-            return (yield from self._ask_mechanism(challenge))
-        except SASLError as error:
-            if not transport_survives(error):
-                raise
-            refusal = error
-        yield from self._settle()
-        raise refusal
+    def _tell(self, refusal: SASLError) -> Script:
+        if transport_survives(refusal):
+            yield from self._settle()
 
     @property
     def _challenged(self) -> bool:
@@ -336,19 +346,12 @@ class LDAPBindServer(_Bind):
             return self._set_mechanism(self._factories[name]())
         except SASLError as error:
             failure = error
-        yield from self._fail(failure)
+        yield from self._tell(failure)
+        raise failure
 
-    def _ask(self, message: bytes | None) -> Generator[Event, None, bytes | None]:
-        try:
-            return (yield from self._ask_mechanism(message))
-        except SASLError as error:
-            failure = error
-        return (yield from self._fail(failure))
-
-    def _fail(self, error: SASLError) -> Generator[Event, None, NoReturn]:
-        code, tell = next(answer for kind, *answer in _ANSWERS if isinstance(error, kind))
-        yield self._answer(code, _clean(str(error)) if tell else "")
-        raise error
+    def _tell(self, refusal: SASLError) -> Script:
+        code, tell = next(answer for kind, *answer in _ANSWERS if isinstance(refusal, kind))
+        yield self._answer(code, _clean(str(refusal)) if tell else "")
 
     def _refuse(
         self, code: ResultCode, error: SASLError, text: str = ""

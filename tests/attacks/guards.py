@@ -24,7 +24,7 @@ LAYER = "saslwrap/layer.py"
 LDAP = "saslwrap/protocols/ldap.py"
 MECHANISM = "saslwrap/mechanism.py"
 MESSAGES = "saslwrap/mechanisms/digest_md5/messages.py"
-NAMES = "saslwrap/mechanisms/digest_md5/names.py"
+NAMES = "saslwrap/mechanisms/names.py"
 NEGOTIATION = "saslwrap/mechanisms/digest_md5/negotiation.py"
 PROPERTIES = "saslwrap/properties.py"
 SERVER = "saslwrap/mechanisms/digest_md5/server.py"
@@ -631,7 +631,7 @@ GUARDS: list[tuple[str, Guard]] = [
     ),
     (
         E + "11_success_without_a_proof_is_refused_over_ldap[layer-without]",
-        Guard(LDAP, "if not self._client.complete:", "if False:"),
+        Guard(EXCHANGE, "if self._mechanism is None or not self._mechanism.complete:", "if False:"),
     ),
     (E + "11_success_without_a_proof_is_refused_over_ldap[no layer-wrong]", nothing_proven),
     (

@@ -1136,7 +1136,7 @@ SUCCESSES: dict[str, tuple[list[tuple[int, bytes | None]], type[SASLError]]] = {
 def test_e11_success_without_a_proof_is_refused_over_ldap(
     properties: SecurityProperties, answers: list[tuple[int, bytes | None]], kind: type[SASLError]
 ) -> None:
-    """Guard: saslwrap/protocols/ldap.py: if not self._client.complete:
+    """Guard: saslwrap/exchange.py: if self._mechanism is None or not self._mechanism.complete:
     Guard: saslwrap/mechanisms/digest_md5/client.py: proof is None or not compare_digest(
     """
     exchange = LDAPBind(our_client(properties))
@@ -1257,8 +1257,8 @@ def test_e13_empty_nonce_or_nul_is_refused_by_the_client(changes: Said) -> None:
     ids=["username", "authzid", "NUL", "NUL in realm", "NUL in authzid", "DEL"],
 )
 def test_e13_empty_names_and_nul_are_never_sent(names: dict[str, str]) -> None:
-    """Guard: saslwrap/mechanisms/digest_md5/names.py: if not value and not may_be_empty:
-    Guard: saslwrap/mechanisms/digest_md5/names.py: if _CONTROL.search(value):
+    """Guard: saslwrap/mechanisms/names.py: if not value and not may_be_empty:
+    Guard: saslwrap/mechanisms/names.py: if _CONTROL.search(value):
     """
     with pytest.raises(UsageError):
         our_client(**names)

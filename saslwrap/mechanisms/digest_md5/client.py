@@ -32,14 +32,9 @@ from saslwrap.mechanisms.digest_md5.messages import (
     Response,
     parse_rspauth,
 )
-from saslwrap.mechanisms.digest_md5.names import (
-    check_nonce,
-    check_text,
-    digest_uri,
-    is_encodable,
-    require_str,
-)
+from saslwrap.mechanisms.digest_md5.names import check_nonce, digest_uri
 from saslwrap.mechanisms.digest_md5.negotiation import Protection, allowed, choose
+from saslwrap.mechanisms.names import check_text, is_encodable, require_str
 from saslwrap.properties import QOP, SecurityProperties
 
 __all__ = ["DigestMD5Client"]

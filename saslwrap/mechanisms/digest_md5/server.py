@@ -35,8 +35,9 @@ from saslwrap.mechanisms.digest_md5.messages import (
     Challenge,
     Response,
 )
-from saslwrap.mechanisms.digest_md5.names import check_nonce, check_text, digest_uri, is_encodable
+from saslwrap.mechanisms.digest_md5.names import check_nonce, digest_uri
 from saslwrap.mechanisms.digest_md5.negotiation import Protection, check_maxbuf, offer
+from saslwrap.mechanisms.names import check_text, is_encodable
 from saslwrap.properties import QOP, SecurityProperties
 
 __all__ = ["DigestMD5Server"]
