@@ -34,6 +34,8 @@ from saslwrap.exchange import (
 from saslwrap.layer import SecurityLayer
 from saslwrap.mechanism import ClientMechanism, ServerMechanism, choose_mechanism
 from saslwrap.mechanisms.digest_md5 import DigestMD5Client, DigestMD5Secret, DigestMD5Server
+from saslwrap.mechanisms.gss_spnego import GSSSPNEGOClient, GSSSPNEGOServer
+from saslwrap.mechanisms.gssapi import GSSAPIClient, GSSAPIServer
 from saslwrap.properties import QOP, ChannelInfo, SecurityProperties, Sizes, StreamSizes
 
 __all__ = [
@@ -50,6 +52,10 @@ __all__ = [
     "Event",
     "Exchange",
     "FrameTooLargeError",
+    "GSSAPIClient",
+    "GSSAPIServer",
+    "GSSSPNEGOClient",
+    "GSSSPNEGOServer",
     "IntegrityError",
     "MalformedMessageError",
     "MechanismUnavailableError",

@@ -22,6 +22,9 @@ from saslwrap.anyio import SASLStream, authenticate
 from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer
 from saslwrap.testing.pairs import HOST, MechanismPair, mechanism_pair
 from saslwrap.testing.tasks import run_both
+from tests.peers.kdc import alice_ticket as alice_ticket
+from tests.peers.kdc import krb5_environment as krb5_environment
+from tests.peers.kdc import realm as realm
 
 no_uvloop = pytest.mark.skipif(
     importlib.util.find_spec("uvloop") is None, reason="uvloop does not run here"

@@ -45,6 +45,7 @@ OUTSIDE = {
     "anyio": ["anyio/*", "testing/*", "cli/*"],
     "asn1tools": ["protocols/ldap*", "testing/*"],
     "cryptography": ["mechanisms/*"],
+    "gssapi": ["mechanisms/gss*"],
     "pytest": ["testing/plugin.py"],
     "rich": ["cli/*"],
     "spnego": ["mechanisms/gss*"],

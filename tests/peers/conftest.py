@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.peers.samba import samba as samba
 from tests.peers.slapd import Slapd
 from tests.peers.support import require_program, require_sasl_plugin
 from tests.peers.wiretap import Wiretap
@@ -13,6 +14,7 @@ from tests.peers.wiretap import Wiretap
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.peers.kdc import Realm
     from tests.peers.wiretap import WiretapFactory
 
 _HERE = Path(__file__).parent
@@ -39,6 +41,15 @@ def strict_slapd() -> Iterator[Slapd]:
     require_program(*Slapd.programs)
     require_sasl_plugin("digestmd5")
     with Slapd(sasl_secprops="minssf=112") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gss_slapd(realm: Realm) -> Iterator[Slapd]:
+    """The OpenLDAP server of `slapd`, a service of the realm."""
+    require_program(*Slapd.programs)
+    require_sasl_plugin("gssapiv2")
+    with Slapd(entries=10_000, environment=realm.environment) as server:
         yield server
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BASE = 0
 ONE_LEVEL = 1
+SUBTREE = 2
 
 ANYTHING: Final = ("present", b"objectClass")
 """The filter that every entry meets."""
@@ -99,13 +100,17 @@ class LDAPClient:
         """The next message. Loses nothing when it is cancelled."""
         while (message := next(messages(self._buffer), None)) is None:
             received = await self.stream.receive()
+            assert received, "the end"
             self._buffer += received
         return message
 
     async def collect(
         self, message_ids: Collection[int], *, abandoned: Collection[int] = ()
     ) -> dict[int, Found]:
-        """What the searches of these ids bring, once all are complete; those abandoned may be."""
+        """What the searches of these ids bring, once all are complete; those abandoned may be.
+
+        References to other servers are left out: Active Directory sends them from its root.
+        """
         found = {number: Found() for number in (*message_ids, *abandoned)}
         incomplete = set(message_ids)
         while incomplete:
@@ -117,7 +122,7 @@ class LDAPClient:
                     attribute["type"].decode(): attribute["vals"]
                     for attribute in value["attributes"]
                 }
-            else:
+            elif message.operation != "searchResRef":
                 assert message.operation == "searchResDone"
                 search.code = value["resultCode"]
                 incomplete.discard(message.message_id)

@@ -21,16 +21,35 @@ Observed with slapd 2.5.13 and Cyrus SASL 2.1.28, `sasl-secprops none`:
 - Debian's slapd looks for its Cyrus configuration (slapd.conf) in /etc/ldap/sasl2 and
   /usr/lib/sasl2, whatever SASL_CONF_PATH says; neither file exists unless an administrator made it.
   `sasl-auxprops slapd` names the store of passwords here, and no sasldb is opened.
+
+Over Kerberos (MIT 1.20.1):
+
+- The SSF is that of the session key: 256 (aes256), 128 (aes128), 64 (arcfour-hmac). GSSAPI can have
+  1 and 0 as well; GSS-SPNEGO has 0 if the client says `maxssf=0`, and seals for any other maxssf.
+- OpenLDAP's client asks for mutual authentication and sequence detection, never replay detection;
+  for confidentiality and integrity too with GSSAPI, where `maxssf=0` takes out confidentiality,
+  and with GSS-SPNEGO, where it takes out both.
+- A ticket that slapd does not take is invalidCredentials (49), "gss_accept_sec_context", whatever
+  the reason: the error token of Kerberos is not passed on.
+- A name that has no entry here may log in: nothing looks it up.
+- OpenLDAP's client wants the name of the machine in the certificate of a server called localhost.
 """
 
 from __future__ import annotations
 
+import datetime
 import os
+import socket
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.peers import directory
 from tests.peers.directory import ALICE, Credentials
@@ -47,6 +66,8 @@ from tests.peers.support import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
+
+KERBEROS_MECHANISMS = ("GSSAPI", "GSS-SPNEGO")
 
 _SCHEMA_FOLDERS = ("/etc/ldap/schema", "/etc/openldap/schema")
 _MODULE_FOLDERS = ("/usr/lib/ldap", "/usr/lib64/openldap", "/usr/lib/openldap")
@@ -69,6 +90,7 @@ sasl-secprops {secprops}
 sasl-auxprops slapd
 authz-regexp "uid=([^,]*),cn=[^,]*,cn=auth" "uid=$1,{people}"
 authz-regexp "uid=([^,]*),cn=[^,]*,cn=[^,]*,cn=auth" "uid=$1,{people}"
+{extra}
 database mdb
 suffix {base}
 rootdn "{root}"
@@ -76,12 +98,19 @@ directory {folder}/db
 maxsize 268435456
 dbnosync
 """
+_TLS_CONFIG = """\
+TLSCertificateFile {certificate}
+TLSCertificateKeyFile {key}
+TLSVerifyClient never
+"""
 
 
 class Slapd:
     """A slapd of one's own on loopback: private folder, config, data, port and log.
 
-    Alice is the `rootdn`: she may write, and no limit holds for her.
+    Alice is the `rootdn`: she may write, and no limit holds for her. With `tls` the server takes
+    StartTLS, and TLS from the first octet at `tls_url`; who trusts `certificate` trusts the server.
+    GSSAPI and GSS-SPNEGO need the `environment` of a realm that has a key for `ldap/localhost`.
     """
 
     programs = ("slapd", "slapadd")
@@ -96,19 +125,29 @@ class Slapd:
         *,
         entries: int = 0,
         sasl_secprops: str = "none",
+        extra_config: str = "",
+        tls: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.entries = entries
         self.sasl_secprops = sasl_secprops
+        self.extra_config = extra_config
+        self.tls = tls
         self._environment = dict(environment or {})
         self._stack = ExitStack()
         self._port: int | None = None
+        self._tls_port: int | None = None
         self._folder: Path | None = None
 
     @property
     def port(self) -> int:
         assert self._port is not None, "not started"
         return self._port
+
+    @property
+    def tls_port(self) -> int:
+        assert self._tls_port is not None, "not started, or without TLS"
+        return self._tls_port
 
     @property
     def folder(self) -> Path:
@@ -118,6 +157,15 @@ class Slapd:
     @property
     def url(self) -> str:
         return f"ldap://{self.host}:{self.port}"
+
+    @property
+    def tls_url(self) -> str:
+        return f"ldaps://{self.host}:{self.tls_port}"
+
+    @property
+    def certificate(self) -> Path:
+        """The server's certificate, which is its own issuer."""
+        return self.folder / "certificate.pem"
 
     @property
     def log(self) -> Path:
@@ -139,7 +187,7 @@ class Slapd:
         traceback: TracebackType | None,
     ) -> None:
         self._stack.close()
-        self._port = self._folder = None
+        self._port = self._tls_port = self._folder = None
 
     def _write_config(self) -> None:
         (self.folder / "db").mkdir()
@@ -153,8 +201,16 @@ class Slapd:
             people=directory.PEOPLE_DN,
             base=self.base_dn,
             root=ALICE.dn,
+            extra=self._tls_config() + self.extra_config,
         )
         self._config.write_text(config)
+
+    def _tls_config(self) -> str:
+        if not self.tls:
+            return ""
+        key = self.folder / "key.pem"
+        write_certificate(self.certificate, key, host=self.host)
+        return _TLS_CONFIG.format(certificate=self.certificate, key=key)
 
     def _load(self) -> None:
         ldif = self.folder / "data.ldif"
@@ -184,13 +240,17 @@ class Slapd:
 
     def _start_once(self, stack: ExitStack) -> None:
         port = free_port()
+        tls_port = free_port() if self.tls else None
+        urls = [f"ldap://{self.address}:{port}/"]
+        if tls_port is not None:
+            urls.append(f"ldaps://{self.address}:{tls_port}/")
         with self.log.open("wb") as log:
             process = subprocess.Popen(
                 [
                     program("slapd"),
                     *("-d", "stats"),
                     *("-f", self._config),
-                    *("-h", f"ldap://{self.address}:{port}/"),
+                    *("-h", " ".join(urls)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -199,7 +259,7 @@ class Slapd:
             )
         stack.callback(stop_process, process)
         wait_for_port(process, port, self.log, ready="slapd starting")
-        self._port = port
+        self._port, self._tls_port = port, tls_port
 
     @property
     def _config(self) -> Path:
@@ -214,25 +274,53 @@ def ldapsearch(
     url: str,
     *arguments: str,
     base: str = directory.BASE_DN,
+    mechanism: str = "DIGEST-MD5",
     security: str | None = None,
     credentials: Credentials = ALICE,
     password: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `ldapsearch` over DIGEST-MD5; `security` is its `-O`, `arguments` filter and names."""
+    """Run `ldapsearch`; `security` is its `-O`, `arguments` are options, filter and names.
+
+    Name and password are for mechanisms that ask for them. A mechanism over Kerberos takes its
+    ticket from where `environment` says.
+    """
+    known = ("-U", credentials.username, "-w", password or credentials.password)
     return subprocess.run(
         [
             program("ldapsearch"),
             *("-N", "-LLL", "-o", "ldif_wrap=no", "-H", url),
-            *("-Y", "DIGEST-MD5", *(("-O", security) if security else ())),
-            *("-U", credentials.username, "-w", password or credentials.password),
+            *("-Y", mechanism, *(("-O", security) if security else ())),
+            *(() if mechanism in KERBEROS_MECHANISMS else known),
             *("-b", base, *arguments),
         ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        env={**os.environ, "LDAPNOINIT": "1"},
+        env={**os.environ, "LDAPNOINIT": "1", **(environment or {})},
         timeout=60,
         check=False,
     )
+
+
+def write_certificate(certificate: Path, key: Path, *, host: str) -> None:
+    """Write a new key, and for `host` a certificate that nobody but the test trusts.
+
+    Where it looks for `localhost`, OpenLDAP's client wants the name of the machine.
+    """
+    private = ec.generate_private_key(ec.SECP256R1())
+    public = private.public_key()
+    names = dict.fromkeys((host, socket.gethostname(), socket.getfqdn()))
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    signed = (
+        x509.CertificateBuilder(name, name, public, x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    certificate.write_bytes(signed.public_bytes(Encoding.PEM))
+    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def _confinement_hint() -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from subprocess import Popen
 
@@ -24,6 +25,7 @@ REQUIRE_PEERS = "SASLWRAP_REQUIRE_PEERS"
 PACKAGES = {
     "cyrmaster": "cyrus-imapd libsasl2-modules sasl2-bin",
     "imtest": "cyrus-clients libsasl2-modules",
+    "ip": "iproute2",
     "java": "default-jdk-headless",
     "javac": "default-jdk-headless",
     "kadmin.local": "krb5-admin-server",
@@ -32,6 +34,8 @@ PACKAGES = {
     "krb5kdc": "krb5-kdc",
     "ldapmodify": "ldap-utils libsasl2-modules",
     "ldapsearch": "ldap-utils libsasl2-modules",
+    "ldbmodify": "ldb-tools samba-dsdb-modules",
+    "ldbsearch": "ldb-tools samba-dsdb-modules",
     "libsasl2.so.2": "libsasl2-2 libsasl2-modules sasl2-bin",
     "libvirtd": "libvirt-daemon libsasl2-modules sasl2-bin",
     "samba": "samba samba-vfs-modules samba-dsdb-modules samba-ad-provision",
@@ -72,7 +76,7 @@ def require_program(*names: str) -> None:
     missing = [name for name in names if find_program(name) is None]
     if missing:
         packages = dict.fromkeys(word for name in missing for word in _packages_of(name))
-        _unavailable(f"no {', '.join(missing)}: apt-get install {' '.join(packages)}")
+        unavailable(f"no {', '.join(missing)}: apt-get install {' '.join(packages)}")
 
 
 def require_sasl_plugin(name: str) -> None:
@@ -80,7 +84,14 @@ def require_sasl_plugin(name: str) -> None:
     folders = os.environ.get("SASL_PATH", "").split(os.pathsep)
     patterns = [*(f"{folder}/" for folder in folders if folder), *_PLUGIN_FOLDERS]
     if not any(glob(f"{pattern}lib{name}.so*") for pattern in patterns):
-        _unavailable(f"no SASL plugin {name}: apt-get install {PLUGIN_PACKAGES[name]}")
+        unavailable(f"no SASL plugin {name}: apt-get install {PLUGIN_PACKAGES[name]}")
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test for this reason; fail where peers are required."""
+    if os.environ.get(REQUIRE_PEERS) == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def program(name: str) -> str:
@@ -106,12 +117,23 @@ def wait_for_port(
     `ready` is what the log must say by then: without it, a stranger on the same port would pass
     for the server until the server has noticed.
     """
+
+    def listens() -> bool:
+        return (not ready or ready in log_tail(log)) and _accepts(port)
+
+    wait_for(process, listens, log, what=f"nothing on port {port}", timeout=timeout)
+
+
+def wait_for(
+    process: Popen[bytes], ready: Callable[[], bool], log: Path, *, what: str, timeout: float = 15
+) -> None:
+    """Return once `process` is ready; `StartError` if it ends or time is up: `what` after it."""
     deadline = time.monotonic() + timeout
     while process.poll() is None:
-        if (not ready or ready in log_tail(log)) and _accepts(port):
+        if ready():
             return
         if time.monotonic() > deadline:
-            raise StartError(f"nothing on port {port} after {timeout:g} s\n{log_tail(log)}")
+            raise StartError(f"{what} after {timeout:g} s\n{log_tail(log)}")
         time.sleep(0.02)
     raise StartError(f"ended with status {process.returncode}\n{log_tail(log)}")
 
@@ -133,12 +155,6 @@ def log_tail(log: Path, lines: int = 30) -> str:
     except OSError as error:
         return f"(no log: {error})"
     return "\n".join(text.splitlines()[-lines:]) or "(empty log)"
-
-
-def _unavailable(reason: str) -> NoReturn:
-    if os.environ.get(REQUIRE_PEERS) == "1":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 def _packages_of(name: str) -> list[str]:

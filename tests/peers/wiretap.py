@@ -1,4 +1,4 @@
-"""A TCP relay that writes down what passes, to look for plaintext where there must be none.
+"""A TCP relay; and one that writes down what passes, to find plaintext where there must be none.
 
 A chunk is recorded before it is passed on: whoever has received an octet finds it in the record.
 What was sent and has not arrived may be missing: before a test says what is *not* on the wire, it
@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Self, TypeAlias
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _CHUNK = 65536
+
+Connect: TypeAlias = "Callable[[], socket.socket]"
+"""Makes a connection to the server behind a relay."""
 
 
 class Direction(Enum):
@@ -59,41 +63,30 @@ class Recording:
         return b"".join(chunk.data for chunk in self.chunks if chunk.direction is direction)
 
 
-class Wiretap:
-    """A recording relay from a free port on loopback to `host` and `port`."""
+Note: TypeAlias = "Callable[[Chunk], None]"
+"""Is told of each chunk of one connection before it is passed on."""
+
+
+class Relay:
+    """A relay from a free port on loopback to where `connect` leads."""
 
     host = "localhost"
     address = LOOPBACK
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._recordings: list[Recording] = []
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
         self._open: set[socket.socket] = set()
         self._carriers: list[Thread] = []
         self._lock = Lock()
         self._closing = False
         self._listener = socket.create_server((self.address, 0))
         self.port = int(self._listener.getsockname()[1])
-        self._acceptor = Thread(target=self._accept, name=f"wiretap {self.port}")
+        name = f"{type(self).__name__.lower()} {self.port}"
+        self._acceptor = Thread(target=self._accept, name=name)
         self._acceptor.start()
 
-    @property
-    def recordings(self) -> tuple[Recording, ...]:
-        """One for each connection, in the order in which they came."""
-        return tuple(self._recordings)
-
-    @property
-    def client_to_server(self) -> bytes:
-        """What the clients of all connections sent, one connection after the other."""
-        return b"".join(recording.client_to_server for recording in self._recordings)
-
-    @property
-    def server_to_client(self) -> bytes:
-        """What all connections got from the server, one connection after the other."""
-        return b"".join(recording.server_to_client for recording in self._recordings)
-
     def wait_closed(self, timeout: float = 10) -> None:
-        """Wait until both ends of every connection have closed: the recordings are complete."""
+        """Wait until both ends of every connection have closed: every chunk has been noted."""
         deadline = time.monotonic() + timeout
         for carrier in list(self._carriers):
             carrier.join(max(0.0, deadline - time.monotonic()))
@@ -101,7 +94,7 @@ class Wiretap:
                 raise TimeoutError(f"a connection is still open after {timeout:g} s")
 
     def close(self) -> None:
-        """Cut every connection and end every thread. The recordings stay."""
+        """Cut every connection and end every thread."""
         with self._lock:
             if self._closing:
                 return
@@ -133,22 +126,24 @@ class Wiretap:
             if self._closing:
                 client.close()
                 return
-            recording = Recording()
-            self._recordings.append(recording)
-            carrier = Thread(target=self._carry, args=(client, recording))
+            carrier = Thread(target=self._carry, args=(client, self._begin()))
             self._carriers.append(carrier)
             carrier.start()
 
-    def _carry(self, client: socket.socket, recording: Recording) -> None:
+    def _begin(self) -> Note:
+        """Decide what becomes of the chunks of a connection that has just come: nothing."""
+        return lambda chunk: None
+
+    def _carry(self, client: socket.socket, note: Note) -> None:
         with client:
             try:
-                server = socket.create_connection(self._target, timeout=10)
+                server = self._connect()
             except OSError:
                 return
             with server:
                 server.settimeout(None)
                 if self._register(client, server):
-                    self._relay(client, server, recording)
+                    self._relay(client, server, note)
                 self._forget(client, server)
 
     def _register(self, *sockets: socket.socket) -> bool:
@@ -162,23 +157,52 @@ class Wiretap:
         with self._lock:
             self._open.difference_update(sockets)
 
-    def _relay(self, client: socket.socket, server: socket.socket, recording: Recording) -> None:
-        upward = Thread(target=_pump, args=(client, server, recording, Direction.CLIENT_TO_SERVER))
+    def _relay(self, client: socket.socket, server: socket.socket, note: Note) -> None:
+        upward = Thread(target=_pump, args=(client, server, note, Direction.CLIENT_TO_SERVER))
         upward.start()
-        _pump(server, client, recording, Direction.SERVER_TO_CLIENT)
+        _pump(server, client, note, Direction.SERVER_TO_CLIENT)
         upward.join()
+
+
+class Wiretap(Relay):
+    """A recording relay from a free port on loopback to `host` and `port`.
+
+    The recordings stay when it is closed.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._recordings: list[Recording] = []
+        super().__init__(partial(socket.create_connection, (host, port), timeout=10))
+
+    @property
+    def recordings(self) -> tuple[Recording, ...]:
+        """One for each connection, in the order in which they came."""
+        return tuple(self._recordings)
+
+    @property
+    def client_to_server(self) -> bytes:
+        """What the clients of all connections sent, one connection after the other."""
+        return b"".join(recording.client_to_server for recording in self._recordings)
+
+    @property
+    def server_to_client(self) -> bytes:
+        """What all connections got from the server, one connection after the other."""
+        return b"".join(recording.server_to_client for recording in self._recordings)
+
+    def _begin(self) -> Note:
+        recording = Recording()
+        self._recordings.append(recording)
+        return recording.chunks.append
 
 
 WiretapFactory: TypeAlias = "Callable[[str, int], Wiretap]"
 """What the fixture `wiretap` gives: call it with the host and the port to relay to."""
 
 
-def _pump(
-    source: socket.socket, sink: socket.socket, recording: Recording, direction: Direction
-) -> None:
+def _pump(source: socket.socket, sink: socket.socket, note: Note, direction: Direction) -> None:
     try:
         while data := source.recv(_CHUNK):
-            recording.chunks.append(Chunk(direction, data))
+            note(Chunk(direction, data))
             sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
     except OSError:

@@ -1,0 +1,77 @@
+r"""Log in to Active Directory, and read under the layer what it holds.
+
+active_directory.py HOST                          with the tickets of `kinit`, or of Windows
+active_directory.py HOST alice@AD.EXAMPLE.COM     with a password, which it asks for
+active_directory.py HOST 'DOMAIN\alice'           the same, and NTLM where there is no Kerberos
+
+Run it without anything, and it starts a server of its own, which takes NTLM.
+"""
+
+import os
+import sys
+from getpass import getpass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import anyio
+
+from saslwrap import GSSAPIClient, GSSSPNEGOClient, GSSSPNEGOServer
+from saslwrap.anyio import SASLAttribute, authenticate
+from saslwrap.protocols.ldap_login import LDAPLogin
+from saslwrap.protocols.ldap_messages import decode, encode
+from saslwrap.testing import LDAPServer
+
+ROOT_DSE = {
+    "baseObject": b"",
+    "scope": 0,
+    "derefAliases": 0,
+    "sizeLimit": 0,
+    "timeLimit": 0,
+    "typesOnly": False,
+    "filter": ("present", b"objectClass"),
+    "attributes": [b"namingContexts"],
+}
+
+
+async def main(host: str, port: int, user: str | None, password: str | None) -> None:
+    login = LDAPLogin(
+        [
+            GSSSPNEGOClient(user, password, service="ldap", host=host),
+            GSSAPIClient(user, password, service="ldap", host=host),
+        ]
+    )
+    async with await anyio.connect_tcp(host, port) as tcp:
+        stream = await authenticate(tcp, login)  # sealed from here on, and its offer confirmed
+        print(stream.extra(SASLAttribute.mechanism), stream.extra(SASLAttribute.cipher))
+        await stream.send(encode(login.next_message_id, "searchRequest", ROOT_DSE))
+        entry = decode(first_message(await stream.receive()))
+        for attribute in entry.value["attributes"]:
+            print(attribute["type"].decode(), *[value.decode() for value in attribute["vals"]])
+
+
+def first_message(data: bytes) -> bytes:
+    """Cut off what follows: the length stands in the second octet, or in those that it counts."""
+    size = data[1] & 0x7F if data[1] & 0x80 else 0
+    length = int.from_bytes(data[2 : 2 + size]) if size else data[1]
+    return data[: 2 + size + length]
+
+
+async def with_a_server_of_our_own(folder: Path) -> None:
+    users = folder / "users"
+    users.write_text("LAB:alice:s3cret\n")
+    os.environ["NTLM_USER_FILE"] = str(users)  # where pyspnego's server looks
+
+    def make() -> GSSSPNEGOServer:
+        return GSSSPNEGOServer(service="ldap", host="localhost", ntlm=True)
+
+    async with LDAPServer({"dc=lab": {"dc": ["lab"]}}, mechanisms={"GSS-SPNEGO": make}) as server:
+        await main("localhost", server.port, r"LAB\alice", "s3cret")
+
+
+if __name__ == "__main__":
+    if arguments := sys.argv[1:]:
+        host, user, *_ = [*arguments, None]
+        anyio.run(main, host, 389, user, getpass() if user else None)
+    else:
+        with TemporaryDirectory() as folder:
+            anyio.run(with_a_server_of_our_own, Path(folder))

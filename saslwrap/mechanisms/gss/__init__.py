@@ -1,0 +1,1 @@
+"""What GSSAPI and GSS-SPNEGO share: one GSS context and its layer, over pyspnego."""

@@ -1,0 +1,101 @@
+"""Who a GSS mechanism logs in as, and where: what the caller of a mechanism gave."""
+
+from __future__ import annotations
+
+import enum
+import os
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from saslwrap.errors import UsageError
+from saslwrap.mechanisms.names import check_host, check_service, check_text, require_str
+from saslwrap.properties import ChannelInfo
+
+__all__ = ["GSSCredentials", "Peer", "Source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What a context is for: one side of one service.
+
+    :param bindings: the hash of tls-server-end-point, None without TLS
+    :raises UsageError: a name that cannot be part of a principal
+    """
+
+    service: str
+    host: str
+    is_client: bool
+    bindings: bytes | None = None
+
+    def __post_init__(self) -> None:
+        check_service(self.service)
+        check_host(self.host)
+
+    def bound_to(self, channel: ChannelInfo) -> Peer:
+        """Give the same over this channel; what is known already stays."""
+        return replace(self, bindings=self.bindings or channel.tls_server_end_point)
+
+
+class Source(enum.Enum):
+    """Where a client's credentials come from."""
+
+    PASSWORD = enum.auto()
+    CACHE = enum.auto()
+    KEYTAB = enum.auto()
+    SYSTEM = enum.auto()
+
+
+@dataclass(slots=True)
+class GSSCredentials:
+    """A password, a ticket cache, a keytab, or what the system has; looked up when it is used.
+
+    :raises UsageError: parts contradict each other, or cannot be sent
+    """
+
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    credential_cache: str | os.PathLike[str] | None = None
+    keytab: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.username is not None:
+            check_text("username", self.username)
+        if self.password is not None:
+            require_str("password", self.password)
+            if self.username is None:
+                raise UsageError("a password goes with a username")
+        given = (self.password, self.credential_cache, self.keytab)
+        if sum(one is not None for one in given) > 1:
+            raise UsageError("give one of password, credential_cache and keytab, not several")
+
+    @property
+    def source(self) -> Source:
+        """Where they come from."""
+        if self.password is not None:
+            return Source.PASSWORD
+        if self.credential_cache is not None:
+            return Source.CACHE
+        return Source.SYSTEM if self.keytab is None else Source.KEYTAB
+
+    def forget(self) -> None:
+        """Drop the password."""
+        self.password = None
+
+    def of_client(self, spnego: Any) -> Any:
+        """The same in pyspnego's words, for a client.
+
+        A password is passed as an object: pyspnego takes a string of the form `LM:NT` for hashes.
+        """
+        if self.password is not None:
+            return spnego.Password(self.username, self.password)
+        if self.credential_cache is not None:
+            return spnego.KerberosCCache(os.fspath(self.credential_cache), self.username)
+        if self.keytab is not None:
+            return spnego.KerberosKeytab(os.fspath(self.keytab), self.username)
+        return spnego.CredentialCache(self.username)
+
+    def of_server(self, spnego: Any, service: str, host: str) -> Any:
+        """The same for a server: the account that runs it, or the key of this service alone."""
+        if self.password is not None:
+            return spnego.Password(self.username, self.password)
+        return spnego.CredentialCache(f"{service}@{host}")

@@ -1,0 +1,408 @@
+"""A private Active Directory domain controller: Samba, in a network namespace of its own.
+
+Its LDAP ports are fixed. Clients outside reach it, and its KDC, through relays.
+
+Observed with Samba 4.17.12, `ldap server require strong auth = yes`, in clear:
+
+- It offers GSS-SPNEGO, GSSAPI and NTLM. NTLM works inside SPNEGO and bare, without winbindd.
+- GSSAPI offers 07 01 00 00: no layer, integrity, confidentiality, tokens of up to 65536 octets. The
+  success has empty credentials, as bare NTLM's has. With GSS-SPNEGO the success has the last token.
+- A layer is a stream to it: a frame holds many messages or a part of one. Tokens have up to 65536
+  octets, or as many as the client's maxbuf, overhead included. It takes a token of 16 MiB.
+- GSS-SPNEGO over Kerberos is sealed whenever it is signed.
+- No layer: strongerAuthRequired (8), "SASL:[GSSAPI]: Sign or Seal are required."; NTLM without a
+  layer: invalidCredentials (49), "... AcceptSecurityContext error, data 57, v1db1".
+- Simple bind: strongerAuthRequired, "BindSimple: Transport encryption required."
+- Another mechanism: operationsError (1), "SASL: Failed to start authentication system:
+  NT_STATUS_INVALID_PARAMETER".
+- Wrong password or unknown user (NTLM): invalidCredentials, "8009030C: LdapErr: DSID-0C0904DC,
+  comment: AcceptSecurityContext error, data 52e, v1db1". Simple bind: 80090308 and DSID-0C0903A9.
+
+Over TLS:
+
+- A layer: unwillingToPerform (53), "SASL:[GSSAPI]: Sign or Seal are not allowed if TLS is used".
+- No layer: refused as in clear. `allow_sasl_over_tls` takes it, and says "SASL:[GSSAPI]: not
+  allowed if TLS is used." to one that came *without* TLS.
+- Channel bindings are not looked at: wrong ones are as good as none.
+
+Limits: MaxPageSize (1000) is not enforced. A request of more than 16 MiB, or a search request (or
+any request before the login) of more than 256,000 octets, ends the connection without a word.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from base64 import b64decode, b64encode
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from tests.peers.directory import ALICE, generated_value
+from tests.peers.kdc import BOB, TicketError
+from tests.peers.namespace import (
+    PROGRAMS,
+    Forwarder,
+    connect,
+    require_namespaces,
+    start_inside,
+    stop_inside,
+)
+from tests.peers.slapd import write_certificate
+from tests.peers.support import (
+    LOOPBACK,
+    StartError,
+    log_tail,
+    program,
+    require_program,
+    unavailable,
+    wait_for,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+BASE_DN = "DC=ad,DC=lab,DC=test"
+LARGE_DN = f"OU=large,{BASE_DN}"
+SMALL_DN = f"OU=small,{BASE_DN}"
+USERS = (ALICE, BOB)
+
+LARGE_ENTRIES = 260
+LARGE_VALUE_LENGTH = 90_000
+SMALL_ENTRIES = 300
+
+_LDAP, _LDAPS, _KDC = 389, 636, 88
+_SETUP = "/usr/share/samba/setup/provision.ldif"
+
+_CONFIG = """\
+[global]
+    netbios name = DC1
+    realm = {realm}
+    workgroup = {domain}
+    server role = active directory domain controller
+    server services = ldap kdc
+    interfaces = lo
+    bind interfaces only = yes
+    krb5 port = 88
+    kpasswd port = 464
+    ldap server require strong auth = {strong_auth}
+    tls enabled = yes
+    tls certfile = {folder}/certificate.pem
+    tls keyfile = {folder}/key.pem
+    tls cafile = {folder}/certificate.pem
+    private dir = {folder}/private
+    state directory = {folder}/state
+    cache directory = {folder}/cache
+    lock directory = {folder}
+    pid directory = {folder}
+    binddns dir = {folder}/bind-dns
+    ncalrpc dir = {folder}/ncalrpc
+    winbindd socket directory = {folder}/winbindd
+    ntp signd socket directory = {folder}/ntp_signd
+"""
+_KRB5_CONF = """\
+[libdefaults]
+    default_realm = {realm}
+    dns_lookup_kdc = false
+    dns_lookup_realm = false
+    dns_canonicalize_hostname = false
+    qualify_shortname = ""
+    rdns = false
+    udp_preference_limit = 1
+[realms]
+    {realm} = {{
+        kdc = {address}:{port}
+    }}
+[domain_realm]
+    {host} = {realm}
+"""
+
+
+def require_samba() -> None:
+    """Skip the test where Samba's domain controller does not run; fail where it is required."""
+    require_program(*Samba.programs)
+    if not os.path.exists(_SETUP):
+        unavailable(f"no {_SETUP}: apt-get install samba-ad-provision")
+    require_namespaces()
+
+
+@pytest.fixture(scope="session")
+def samba() -> Iterator[Samba]:
+    """A domain controller, one for the whole run."""
+    require_samba()
+    with Samba() as server:
+        yield server
+
+
+def enter(server: Samba, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Let the test process live in the domain; its tickets are those in `cache`."""
+    for name, value in {**server.environment, "KRB5CCNAME": f"FILE:{cache}"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def user_dn(name: str) -> str:
+    return f"CN={name},CN=Users,{BASE_DN}"
+
+
+def large_dn(number: int) -> str:
+    return f"CN=large-{number:03},{LARGE_DN}"
+
+
+def large_value(number: int) -> bytes:
+    """The `thumbnailPhoto` of a large entry: octets at random, the same ones each time."""
+    return random.Random(number).randbytes(LARGE_VALUE_LENGTH)
+
+
+def small_dn(number: int) -> str:
+    return f"CN=small-{number:05},{SMALL_DN}"
+
+
+class Samba:
+    """A domain controller of one's own: private folder, data, namespace, certificate and log.
+
+    Its ports are those of relays on loopback. `strong_auth` is `ldap server require strong auth`.
+    """
+
+    programs = ("samba", "samba-tool", "ldbmodify", "ldbsearch", "kinit", *PROGRAMS)
+    host = "localhost"
+    address = LOOPBACK
+    realm = "AD.LAB.TEST"
+    domain = "ADLAB"
+    base_dn = BASE_DN
+
+    def __init__(self, *, strong_auth: str = "yes") -> None:
+        self.strong_auth = strong_auth
+        self._stack = ExitStack()
+        self._folder: Path | None = None
+        self._pid: int | None = None
+        self._ports: dict[int, int] = {}
+
+    @property
+    def ldap_port(self) -> int:
+        return self._ports[_LDAP]
+
+    @property
+    def ldaps_port(self) -> int:
+        return self._ports[_LDAPS]
+
+    @property
+    def kdc_port(self) -> int:
+        return self._ports[_KDC]
+
+    @property
+    def url(self) -> str:
+        return f"ldap://{self.host}:{self.ldap_port}"
+
+    @property
+    def tls_url(self) -> str:
+        return f"ldaps://{self.host}:{self.ldaps_port}"
+
+    @property
+    def folder(self) -> Path:
+        assert self._folder is not None, "not started"
+        return self._folder
+
+    @property
+    def pid(self) -> int:
+        assert self._pid is not None, "not started"
+        return self._pid
+
+    @property
+    def certificate(self) -> Path:
+        """The server's certificate for `host`, which is its own issuer."""
+        return self.folder / "certificate.pem"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "samba.log"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client needs. OpenLDAP's look for the machine's own name in the certificate."""
+        return {
+            "KRB5_CONFIG": str(self.folder / "krb5.conf"),
+            "KRB5CCNAME": f"FILE:{self.folder / 'ccache'}",
+            "KRB5RCACHETYPE": "none",
+            "LDAPTLS_CACERT": str(self.certificate),
+            "LDAPTLS_REQCERT": "allow",
+        }
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="samba-")))
+            self._provision()
+            self._load()
+            self._start(stack)
+            self._forward(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+        self._folder = self._pid = None
+        self._ports = {}
+
+    def kinit(
+        self,
+        principal: str = ALICE.username,
+        password: str = ALICE.password,
+        *,
+        cache: Path | None = None,
+    ) -> None:
+        """Write a ticket to `cache`, or to where `environment` says."""
+        done = subprocess.run(
+            [program("kinit"), *(("-c", f"FILE:{cache}") if cache else ()), principal],
+            input=f"{password}\n",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **self.environment},
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            raise TicketError(done.stdout)
+
+    def ldbsearch(
+        self, expression: str, *attributes: str, base: str = BASE_DN
+    ) -> dict[str, dict[str, list[bytes]]]:
+        """What the server's own tool reads from its database: by DN, then by attribute.
+
+        It writes SIDs and GUIDs as text.
+        """
+        found = self._ldb("ldbsearch", "-b", base, expression, *attributes)
+        return dict(_entries(found))
+
+    def _provision(self) -> None:
+        self._tool(
+            "samba-tool",
+            *("domain", "provision", "--quiet", "--configfile=/dev/null"),
+            f"--targetdir={self.folder}",
+            *("--server-role=dc", f"--realm={self.realm}", f"--domain={self.domain}"),
+            *("--host-name=dc1", f"--host-ip={self.address}", "--dns-backend=NONE"),
+            *("--option=interfaces=lo", "--option=bind interfaces only=yes"),
+        )
+        config = _CONFIG.format(
+            folder=self.folder,
+            realm=self.realm,
+            domain=self.domain,
+            strong_auth=self.strong_auth,
+        )
+        self._config.write_text(config)
+        write_certificate(self.certificate, self._key, host=self.host)
+        self._key.chmod(0o600)  # or the server takes it for published
+
+    def _load(self) -> None:
+        ldif = self.folder / "data.ldif"
+        ldif.write_text("".join(_directory_ldif()), encoding="ascii")
+        self._ldb("ldbmodify", "--nosync", str(ldif))
+
+    def _start(self, stack: ExitStack) -> None:
+        process = start_inside(
+            *(program("samba"), "--interactive", "--model=single", f"--configfile={self._config}"),
+            log=self.log,
+            environment={"KRB5_CONFIG": str(self.folder / "private" / "krb5.conf")},
+        )
+        stack.callback(stop_inside, process)
+        wait_for(process, lambda: _serves(process.pid), self.log, what="a port is closed")
+        self._pid = process.pid
+
+    def _forward(self, stack: ExitStack) -> None:
+        for port in (_LDAP, _LDAPS, _KDC):
+            self._ports[port] = stack.enter_context(Forwarder(self.pid, port)).port
+        krb5_conf = _KRB5_CONF.format(
+            realm=self.realm, host=self.host, address=self.address, port=self.kdc_port
+        )
+        (self.folder / "krb5.conf").write_text(krb5_conf)
+
+    def _ldb(self, name: str, *arguments: str) -> bytes:
+        """Run a tool on the server's database; give what it wrote."""
+        database = self.folder / "private" / "sam.ldb"
+        return self._tool(name, f"--configfile={self._config}", "-H", str(database), *arguments)
+
+    def _tool(self, name: str, *arguments: str) -> bytes:
+        log = self.folder / f"{name}.log"
+        with log.open("wb") as errors:
+            done = subprocess.run(
+                [program(name), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                timeout=60,
+                check=False,
+            )
+        if done.returncode:
+            raise StartError(f"{name}: status {done.returncode}\n{log_tail(log)}")
+        return done.stdout
+
+    @property
+    def _config(self) -> Path:
+        return self.folder / "smb.conf"
+
+    @property
+    def _key(self) -> Path:
+        return self.folder / "key.pem"
+
+
+def _serves(pid: int) -> bool:
+    try:
+        for port in (_LDAP, _LDAPS, _KDC):
+            connect(pid, port).close()
+    except OSError:
+        return False
+    return True
+
+
+def _directory_ldif() -> Iterator[str]:
+    for user in USERS:
+        yield _user(user.username, user.password)
+    yield (
+        f"dn: CN=DC1,OU=Domain Controllers,{BASE_DN}\nchangetype: modify\n"
+        f"add: servicePrincipalName\nservicePrincipalName: ldap/{Samba.host}\n\n"
+    )
+    for unit in (LARGE_DN, SMALL_DN):
+        yield _entry(unit, "organizationalUnit")
+    for number in range(LARGE_ENTRIES):
+        yield _entry(large_dn(number), "contact", thumbnailPhoto=large_value(number))
+    for number in range(SMALL_ENTRIES):
+        yield _entry(small_dn(number), "contact", description=generated_value(number).encode())
+
+
+def _user(name: str, password: str) -> str:
+    return _entry(
+        user_dn(name),
+        "user",
+        sAMAccountName=name.encode(),
+        userAccountControl=b"512",
+        unicodePwd=f'"{password}"'.encode("utf-16-le"),
+    )
+
+
+def _entry(dn: str, kind: str, **attributes: bytes) -> str:
+    lines = [f"dn: {dn}", "changetype: add", f"objectClass: {kind}"]
+    lines += [f"{name}:: {b64encode(value).decode()}" for name, value in attributes.items()]
+    return "\n".join(lines) + "\n\n"
+
+
+def _entries(ldif: bytes) -> Iterator[tuple[str, dict[str, list[bytes]]]]:
+    for record in ldif.replace(b"\n ", b"").split(b"\n\n"):
+        entry: dict[str, list[bytes]] = {}
+        for line in record.splitlines():
+            if not line.startswith(b"#"):
+                name, _, value = line.partition(b": ")
+                text = name.decode()
+                decoded = b64decode(value) if text.endswith(":") else value
+                entry.setdefault(text.removesuffix(":"), []).append(decoded)
+        if "dn" in entry:  # or it is a referral
+            (dn,) = entry.pop("dn")
+            yield dn.decode(), entry
