@@ -1,8 +1,8 @@
 """Runs pytest in folder after folder, each time in a fork of a process that is warm.
 
-A program: `python -I forker.py`. It reads a line of JSON, `[folder, test, ...]`, and answers with
-`[exit code, report]`. Warm means that pytest and the libraries below are imported; the package is
-not: each folder has a copy of its own, which stands first on the path.
+A program: `python -I forker.py`. It reads a line of JSON, `[folder, environment, test, ...]`, and
+answers with `[exit code, report]`. Warm means that pytest and the libraries below are imported; the
+package is not: each folder has a copy of its own, which stands first on the path.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ WARM = (
 )
 
 
-def run(folder: str, tests: list[str]) -> int:
+def run(folder: str, environment: dict[str, str], tests: list[str]) -> int:
     """Run tests in a child process, its report in `report.txt`; give its exit code."""
     child = os.fork()
     if not child:
         signal.alarm(PATIENCE)
         os.chdir(folder)
+        os.environ.update(environment)
         report = os.open("report.txt", os.O_CREAT | os.O_WRONLY)
         os.dup2(report, 1)
         os.dup2(report, 2)
@@ -49,8 +50,8 @@ def main() -> None:
     for module in WARM:
         importlib.import_module(module)
     for line in sys.stdin:
-        folder, *tests = json.loads(line)
-        code = run(folder, tests)
+        folder, environment, *tests = json.loads(line)
+        code = run(folder, environment, tests)
         report = Path(folder, "report.txt").read_text("utf-8")
         sys.stdout.write(json.dumps([code, report]) + "\n")
         sys.stdout.flush()

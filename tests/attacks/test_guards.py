@@ -7,6 +7,7 @@ the attack list has a test.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import os
 import re
@@ -19,20 +20,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks import guards, guards_transition
+from tests.attacks import guards, guards_gss, guards_transition
 from tests.attacks.guards import Guard
+from tests.peers.directory import ALICE
+from tests.peers.kdc import Realm
+from tests.peers.support import find_program
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 
-GUARDS = [*guards.GUARDS, *guards_transition.GUARDS]
+GUARDS = [*guards.GUARDS, *guards_transition.GUARDS, *guards_gss.GUARDS]
+OF_GSS = {test for test, _ in guards_gss.GUARDS}
+OF_KERBEROS = {test for test, _ in guards_gss.KERBEROS_GUARDS}
 
 LINES = {
     *(f"a{number}" for number in range(1, 7)),
     *(f"b{number}" for number in range(1, 11)),
-    *(f"c{number}" for number in range(1, 10)),
+    *(f"c{number}" for number in range(1, 11)),
     "d",
-    *(f"e{number}" for number in range(1, 16)),
+    *(f"e{number}" for number in range(1, 18)),
     *(f"f{number}" for number in range(1, 7)),
     *(f"g{number}" for number in range(1, 9)),
     "h",
@@ -41,19 +47,40 @@ LINES = {
 #: What a replacement that is no Python, or misses a name, would fail of: not of the attack.
 BROKEN = re.compile(r"\b(SyntaxError|IndentationError|ImportError|ModuleNotFoundError|NameError)\b")
 
+#: What the attacks import from elsewhere in the tests.
+HELPERS = (
+    "__init__.py",
+    "gss_pairs.py",
+    "peers/__init__.py",
+    "peers/directory.py",
+    "support.py",
+    "test_shells_adapters.py",
+)
+
 CONFTEST = """\
+import os
 from pathlib import Path
+
+import pytest
 
 import saslwrap
 
 assert Path(saslwrap.__file__).is_relative_to(Path(__file__).parent), saslwrap.__file__
+
+
+@pytest.fixture
+def alice_ticket():
+    if "KRB5CCNAME" not in os.environ:
+        pytest.skip("no realm")
 """
 
 SETTINGS = """\
 [pytest]
 addopts = --import-mode=importlib -p no:cacheprovider -p anyio.pytest_plugin
 pythonpath = .
-markers = timeout: not in force here
+markers =
+    timeout: not in force here
+    peer: talks to a real server
 """
 
 
@@ -79,7 +106,8 @@ def copy_package(to: Path) -> None:
     unwanted = shutil.ignore_patterns("test_guards*")
     shutil.copytree(ROOT / "saslwrap", to / "saslwrap")
     shutil.copytree(HERE, to / "tests" / "attacks", ignore=unwanted)
-    for name in ("__init__.py", "support.py", "test_shells_adapters.py"):
+    (to / "tests" / "peers").mkdir()
+    for name in HELPERS:
         shutil.copy(ROOT / "tests" / name, to / "tests" / name)
     (to / "conftest.py").write_text(CONFTEST)
     (to / "pytest.ini").write_text(SETTINGS)
@@ -100,11 +128,11 @@ class Forker:
             text=True,
         )
 
-    def run(self, root: Path, *tests: str) -> tuple[int, str]:
+    def run(self, root: Path, environment: dict[str, str], *tests: str) -> tuple[int, str]:
         """Give the exit code, negative for a signal, and the report."""
         assert self.process.stdin
         assert self.process.stdout
-        request = [str(root), *(f"tests/attacks/{test}" for test in tests)]
+        request = [str(root), environment, *(f"tests/attacks/{test}" for test in tests)]
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         code, report = json.loads(self.process.stdout.readline())
@@ -118,6 +146,22 @@ def forker() -> Iterator[Forker]:
     forker = Forker()
     with forker.process:
         yield forker
+
+
+@pytest.fixture(scope="module")
+def realm_environment(realm: Realm, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a process needs to be in the realm, with a ticket of Alice's."""
+    cache = tmp_path_factory.mktemp("realm") / "ccache"
+    realm.kinit(ALICE.username, ALICE.password, cache=cache)
+    return {**realm.environment, "KRB5CCNAME": f"FILE:{cache}"}
+
+
+@pytest.fixture
+def environment(request: pytest.FixtureRequest, test: str) -> dict[str, str]:
+    """What the attack needs; without that the test is skipped."""
+    if test in OF_GSS:
+        pytest.importorskip("spnego")
+    return request.getfixturevalue("realm_environment") if test in OF_KERBEROS else {}
 
 
 def test_every_line_of_the_attack_list_has_a_test() -> None:
@@ -147,19 +191,38 @@ def test_source_of_a_guard_stands_exactly_once(guard: Guard) -> None:
 
 
 @pytest.mark.guards
-def test_no_attack_succeeds_in_a_copy_that_has_all_guards(forker: Forker, tmp_path: Path) -> None:
-    """The control: the copy as such is no reason for a test to fail there."""
+def test_no_attack_succeeds_in_a_copy_that_has_all_guards(
+    forker: Forker, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The control: the copy as such is no reason for a test to fail there.
+
+    Without a realm those that need one are skipped in the copy.
+    """
+    environment: dict[str, str] = {}
+    if all(map(find_program, Realm.programs)):
+        environment = request.getfixturevalue("realm_environment")
     copy_package(tmp_path)
-    code, report = forker.run(tmp_path, *(test for test in dict(GUARDS) if "_million_" not in test))
+    left_out = set() if importlib.util.find_spec("spnego") else OF_GSS
+    tests = [test for test in dict(GUARDS) if "_million_" not in test and test not in left_out]
+    code, report = forker.run(tmp_path, environment, *tests)
     assert code == 0, report
 
 
 @pytest.mark.guards
 @pytest.mark.parametrize(
-    ("test", "guard"), GUARDS, ids=[f"{place} {test}" for place, (test, _) in enumerate(GUARDS)]
+    ("test", "guard"),
+    [
+        pytest.param(
+            test,
+            guard,
+            id=f"{place} {test}",
+            marks=[pytest.mark.peer] if test in OF_KERBEROS else [],
+        )
+        for place, (test, guard) in enumerate(GUARDS)
+    ],
 )
 def test_attack_succeeds_without_the_guard(
-    test: str, guard: Guard, forker: Forker, tmp_path: Path
+    test: str, guard: Guard, forker: Forker, environment: dict[str, str], tmp_path: Path
 ) -> None:
     copy_package(tmp_path)
     file = tmp_path / guard.file
@@ -168,7 +231,7 @@ def test_attack_succeeds_without_the_guard(
     file.write_text(source.replace(guard.source, guard.without), "utf-8")
     for compiled in file.parent.glob(f"__pycache__/{file.stem}.*"):
         compiled.unlink()
-    code, report = forker.run(tmp_path, test)
+    code, report = forker.run(tmp_path, environment, test)
     assert code == 1, report
     assert f"FAILED tests/attacks/{test}" in report
     assert "1 failed" in report
