@@ -33,6 +33,7 @@ from saslwrap.errors import (
 )
 from saslwrap.exchange import Event, Exchange, Script, Send, transport_survives
 from saslwrap.mechanism import ClientMechanism, Mechanism, ServerMechanism
+from saslwrap.protocols._texts import STRONGER, STRONGER_OVER_TLS, clean
 from saslwrap.protocols.ldap_messages import (
     MAX_MESSAGE_ID,
     NOTICE_OF_DISCONNECTION,
@@ -68,23 +69,9 @@ _TOO_WEAK: Final = (
     ResultCode.inappropriateAuthentication,
 )
 
-_STRONGER: Final = "raise min_ssf, set require_layer=True, or use TLS"
-_STRONGER_OVER_TLS: Final = (
-    "it does not count this TLS: connect without it, for a layer; where a server takes both, "
-    "require_layer=True gives both"
-)
-
-_TEXT_LIMIT: Final = 200
-
-
-def _clean(text: str) -> str:
-    """One printable line of a text that a peer wrote, or may have had a hand in."""
-    words = "".join(c if c.isprintable() else " " for c in text).split()
-    return " ".join(words)[:_TEXT_LIMIT]
-
 
 def _outcome(answer: Mapping[str, Any]) -> str:
-    text = _clean(answer["diagnosticMessage"].decode(errors="replace"))
+    text = clean(answer["diagnosticMessage"].decode(errors="replace"))
     return result_name(answer["resultCode"]) + (f", {text!r}" if text else "")
 
 
@@ -181,7 +168,7 @@ class LDAPBind(_Bind):
             case code if code in _TOO_WEAK:
                 return NegotiationError(
                     f"the server wants more protection than {name} was to give: {outcome}; "
-                    + (_STRONGER_OVER_TLS if self._over_tls else _STRONGER)
+                    + (STRONGER_OVER_TLS if self._over_tls else STRONGER)
                 )
             case ResultCode.unwillingToPerform if self._over_tls:
                 return NegotiationError(
@@ -339,7 +326,7 @@ class LDAPBindServer(_Bind):
             yield from self._refuse(ResultCode.authMethodNotSupported, gone)
         if name not in self._factories:
             text = f"there is {', '.join(self._factories) or 'no mechanism'}"
-            error = NegotiationError(f"the client asked for {_clean(name) or 'nothing'}; {text}")
+            error = NegotiationError(f"the client asked for {clean(name) or 'nothing'}; {text}")
             yield from self._refuse(ResultCode.authMethodNotSupported, error, text)
         self._chosen = name
         try:
@@ -351,12 +338,12 @@ class LDAPBindServer(_Bind):
 
     def _tell(self, refusal: SASLError) -> Script:
         code, tell = next(answer for kind, *answer in _ANSWERS if isinstance(refusal, kind))
-        yield self._answer(code, _clean(str(refusal)) if tell else "")
+        yield self._answer(code, clean(str(refusal)) if tell else "")
 
     def _refuse(
         self, code: ResultCode, error: SASLError, text: str = ""
     ) -> Generator[Event, None, NoReturn]:
-        yield self._answer(code, _clean(text))
+        yield self._answer(code, clean(text))
         raise error
 
     def _answer(self, code: int, text: str = "", credentials: bytes | None = None) -> Send:

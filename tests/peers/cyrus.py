@@ -1,0 +1,246 @@
+"""A private Cyrus IMAP server, and `imtest`, the client beside it.
+
+Observed with cyrus-imapd 3.6.1 and Cyrus SASL 2.1.28:
+
+- Challenge: `nonce="...",realm="localhost",qop="auth,auth-int,auth-conf",
+  cipher="rc4-40,rc4-56,rc4,des,3des",maxbuf=4096,charset=utf-8,algorithm=md5-sess`; the realm is
+  the `servername`. GSSAPI begins with `+ ` and nothing behind it, or takes an initial response.
+- rspauth is a challenge. The tagged OK is in clear; what follows it is sealed, a frame for each
+  flush of the server's output.
+- The OK has a CAPABILITY code where no layer was negotiated, and none where one was.
+- `*`: "BAD Client canceled authentication". Unknown mechanism: "NO no mechanism available". Wrong
+  password, unknown user: "NO authentication failure".
+
+imtest (`-v` shows what it says) asks for capabilities, logs in, and asks again under the layer: it
+warns of a man in the middle if the `AUTH=` names are others then. It announces maxbuf=1024. After a
+refusal it goes on as if there was a layer, and ends with "prot layer failure".
+
+The server changes to the user that its package has made, and only root can let it: elsewhere its
+tests are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from tests.peers.directory import ALICE
+from tests.peers.kdc import BOB
+from tests.peers.support import (
+    LOOPBACK,
+    PACKAGES,
+    StartError,
+    free_port,
+    program,
+    require_program,
+    require_sasl_plugin,
+    stop_process,
+    unavailable,
+    wait_for_port,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from tests.peers.kdc import Realm
+
+USERS = (ALICE, BOB)
+
+_USER = "cyrus"
+_TOOLS = Path("/usr/lib/cyrus/bin")
+_IMTEST = _TOOLS / "imtest"
+
+_IMAPD_CONF = """\
+configdirectory: {folder}/config
+proc_path: {folder}/proc
+mboxname_lockpath: {folder}/lock
+defaultpartition: default
+partition-default: {folder}/mail
+servername: localhost
+allowplaintext: no
+autocreate_quota: 0
+failedloginpause: 0
+sasl_mech_list: DIGEST-MD5 GSSAPI
+sasl_pwcheck_method: auxprop
+sasl_auxprop_plugin: sasldb
+sasl_sasldb_path: {folder}/sasldb
+"""
+_CYRUS_CONF = """\
+START {{
+    recover cmd="{tools}/ctl_cyrusdb -C {folder}/imapd.conf -r"
+}}
+SERVICES {{
+    imap cmd="{tools}/imapd -C {folder}/imapd.conf" listen="{address}:{port}" proto="tcp4" prefork=0
+}}
+EVENTS {{
+}}
+"""
+
+
+class Cyrus:
+    """A Cyrus IMAP server of one's own on loopback: private folder, config, mail, port and log.
+
+    `USERS` may log in, and each gets an INBOX with the first login. GSSAPI needs the `environment`
+    of a realm that has a key for `imap/localhost`.
+    """
+
+    programs = ("cyrmaster", "saslpasswd2")
+    host = "localhost"
+    address = LOOPBACK
+
+    def __init__(self, *, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = dict(environment or {})
+        self._stack = ExitStack()
+        self._port: int | None = None
+        self._folder: Path | None = None
+
+    @property
+    def port(self) -> int:
+        assert self._port is not None, "not started"
+        return self._port
+
+    @property
+    def folder(self) -> Path:
+        assert self._folder is not None, "not started"
+        return self._folder
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "master.log"
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="cyrus-")))
+            self._port = free_port()
+            self._write_config()
+            for user in USERS:
+                self._add(user.username, user.password)
+            self._adopt_keytab()
+            self._give_away()
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+        self._port = self._folder = None
+
+    def _write_config(self) -> None:
+        for name in ("config/db", "config/socket", "proc", "lock", "mail"):
+            (self.folder / name).mkdir(parents=True)
+        values = {"folder": self.folder, "tools": _TOOLS, "address": self.address}
+        (self.folder / "imapd.conf").write_text(_IMAPD_CONF.format(**values))
+        (self.folder / "cyrus.conf").write_text(_CYRUS_CONF.format(**values, port=self.port))
+
+    def _add(self, name: str, password: str) -> None:
+        done = subprocess.run(
+            [
+                program("saslpasswd2"),
+                *("-p", "-c", "-f", self.folder / "sasldb", "-u", self.host, name),
+            ],
+            input=password.encode(),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            raise StartError(f"saslpasswd2: status {done.returncode}\n{done.stderr!r}")
+
+    def _adopt_keytab(self) -> None:
+        """Copy what the realm keeps in a folder that is closed to others."""
+        names = {"KRB5_KTNAME": "keytab", "KRB5_CONFIG": "krb5.conf"}
+        for variable in names.keys() & self._environment.keys():
+            source = self._environment[variable].removeprefix("FILE:")
+            copy = shutil.copyfile(source, self.folder / names[variable])
+            self._environment[variable] = str(copy)
+
+    def _give_away(self) -> None:
+        owner = pwd.getpwnam(_USER)
+        for path in (self.folder, *self.folder.rglob("*")):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+
+    def _start(self, stack: ExitStack) -> None:
+        with self.log.open("wb") as log:
+            process = subprocess.Popen(
+                [
+                    program("cyrmaster"),
+                    "-D",  # stay, as a child of ours
+                    *("-C", self.folder / "imapd.conf"),
+                    *("-M", self.folder / "cyrus.conf"),
+                    *("-p", self.folder / "master.pid"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._environment},
+            )
+        stack.callback(stop_process, process)
+        wait_for_port(process, self.port, self.log)
+
+
+def require_cyrus() -> None:
+    require_program(*Cyrus.programs)
+    require_sasl_plugin("digestmd5")
+    require_sasl_plugin("sasldb")
+    if os.geteuid() != 0:
+        unavailable("Cyrus IMAP changes to a user of its own: that takes root")
+
+
+def require_imtest() -> None:
+    require_sasl_plugin("digestmd5")
+    if not _IMTEST.exists():
+        unavailable(f"no {_IMTEST}: apt-get install {PACKAGES['imtest']}")
+
+
+@contextmanager
+def run_imtest(port: int, username: str, password: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `imtest`, which logs in with DIGEST-MD5, and then sends NOOP and LOGOUT."""
+    process = subprocess.Popen(
+        [
+            _IMTEST,
+            *("-v", "-p", str(port), "-m", "DIGEST-MD5"),
+            *("-a", username, "-u", username, "-w", password, Cyrus.host),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    with process:
+        try:
+            assert process.stdin
+            process.stdin.write(b"z1 NOOP\r\nz2 LOGOUT\r\n")
+            process.stdin.flush()
+            yield process
+        finally:
+            stop_process(process)
+
+
+@pytest.fixture(scope="session")
+def cyrus() -> Iterator[Cyrus]:
+    """A Cyrus IMAP server, one for the whole run."""
+    require_cyrus()
+    with Cyrus() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gss_cyrus(realm: Realm) -> Iterator[Cyrus]:
+    """The same, as a service of the realm."""
+    require_cyrus()
+    require_sasl_plugin("gssapiv2")
+    with Cyrus(environment=realm.environment) as server:
+        yield server
