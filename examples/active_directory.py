@@ -16,10 +16,12 @@ from tempfile import TemporaryDirectory
 import anyio
 
 from saslwrap import GSSAPIClient, GSSSPNEGOClient, GSSSPNEGOServer
-from saslwrap.anyio import SASLAttribute, authenticate
+from saslwrap.anyio import SASLAttribute, SASLStream, authenticate
 from saslwrap.protocols.ldap_login import LDAPLogin
-from saslwrap.protocols.ldap_messages import decode, encode
+from saslwrap.protocols.ldap_messages import decode, encode, measure
 from saslwrap.testing import LDAPServer
+
+LIMIT = 1024 * 1024  # the longest message that we take, in octets
 
 ROOT_DSE = {
     "baseObject": b"",
@@ -44,16 +46,17 @@ async def main(host: str, port: int, user: str | None, password: str | None) -> 
         stream = await authenticate(tcp, login)  # sealed from here on, and its offer confirmed
         print(stream.extra(SASLAttribute.mechanism), stream.extra(SASLAttribute.cipher))
         await stream.send(encode(login.next_message_id, "searchRequest", ROOT_DSE))
-        entry = decode(first_message(await stream.receive()))
+        entry = decode(await first_message(stream))
         for attribute in entry.value["attributes"]:
             print(attribute["type"].decode(), *[value.decode() for value in attribute["vals"]])
 
 
-def first_message(data: bytes) -> bytes:
-    """Cut off what follows: the length stands in the second octet, or in those that it counts."""
-    size = data[1] & 0x7F if data[1] & 0x80 else 0
-    length = int.from_bytes(data[2 : 2 + size]) if size else data[1]
-    return data[: 2 + size + length]
+async def first_message(stream: SASLStream) -> bytes:
+    """Receive until an LDAP message is whole: messages do not follow the frames."""
+    data = b""
+    while (length := measure(data, LIMIT)) is None or length > len(data):
+        data += await stream.receive()
+    return data[:length]
 
 
 async def with_a_server_of_our_own(folder: Path) -> None:

@@ -142,6 +142,9 @@ class Mechanism(ABC):
 class ClientMechanism(Mechanism):
     """The side that logs in. A server-first one may get its challenge without `step(None)`."""
 
+    #: What the login has to give.
+    properties: SecurityProperties = SecurityProperties()
+
     @classmethod
     @abstractmethod
     def best_ssf(cls, properties: SecurityProperties, external_ssf: int = 0) -> int | None:
@@ -158,7 +161,7 @@ C = TypeVar("C", bound=ClientMechanism | type[ClientMechanism])
 def choose_mechanism(
     offered: Iterable[str],
     candidates: Iterable[C],
-    properties: SecurityProperties = SecurityProperties(),  # noqa: B008 - frozen
+    properties: SecurityProperties | None = None,
     *,
     external_ssf: int = 0,
 ) -> C:
@@ -167,6 +170,8 @@ def choose_mechanism(
     :param offered: the server's names (supportedSASLMechanisms, AUTH=...), in any case
     :param candidates: what we can do, mechanisms or their classes, the preferred one first among
         equals
+    :param properties: what the login has to give; None takes each candidate at its own, a class at
+        the default
     :param external_ssf: what the channel below gives, as in `ChannelInfo`
     :raises UsageError: `offered` is a single string
     :raises NegotiationError: none fits; the text names what was offered and what was wanted
@@ -179,13 +184,29 @@ def choose_mechanism(
         (ssf, candidate)
         for candidate in candidates
         if candidate.name.upper() in names
-        and (ssf := candidate.best_ssf(properties, external_ssf)) is not None
+        and (ssf := candidate.best_ssf(properties or candidate.properties, external_ssf))
+        is not None
     ]
     if reachable:
         return max(reachable, key=lambda pair: pair[0])[1]
-    raise NegotiationError(
-        f"the server offers {', '.join(offered) or 'no mechanism'}; wanted: one of "
-        f"{', '.join(candidate.name for candidate in candidates) or 'none'} with an SSF of "
-        f"{properties.min_ssf} to {properties.max_ssf}; add a mechanism, or lower min_ssf if that "
-        "is safe here"
+    wanted = ", ".join(
+        f"{candidate.name} with {_policy(properties or candidate.properties, external_ssf)}"
+        for candidate in candidates
     )
+    raise NegotiationError(
+        f"the server offers {_shown(offered) or 'no mechanism'}; wanted: {wanted or 'none'}. "
+        "Add a mechanism, change min_ssf or max_ssf if that is safe here, or connect with TLS"
+    )
+
+
+def _shown(names: Iterable[str]) -> str:
+    """A peer's names, printable and of a length that fits a text."""
+    return "".join(c if c.isprintable() else "?" for c in ", ".join(names))[:200]
+
+
+def _policy(properties: SecurityProperties, external_ssf: int) -> str:
+    try:
+        least, greatest = properties.layer_ssf(external_ssf)
+    except UsageError as error:
+        return f"what cannot be had: {error}"
+    return f"an SSF of {least} to {greatest}" if greatest else "no layer"

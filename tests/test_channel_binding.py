@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from saslwrap import ChannelInfo
+from saslwrap.errors import UsageError
 from saslwrap.mechanisms.channel_binding import channel_info, tls_server_end_point
 
 if TYPE_CHECKING:
@@ -102,18 +103,21 @@ def signed_with(key: rsa.RSAPrivateKey, algorithm: int) -> bytes:
 def test_a_signature_without_a_hash_has_no_binding(
     key: ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey,
 ) -> None:
-    assert tls_server_end_point(certificate(key, None)) is None
+    with pytest.raises(UsageError, match="no channel binding is defined"):
+        tls_server_end_point(certificate(key, None))
 
 
 def test_an_unknown_signature_has_no_binding(rsa_key: rsa.RSAPrivateKey) -> None:
-    assert tls_server_end_point(signed_with(rsa_key, UNKNOWN)) is None
+    with pytest.raises(UsageError):
+        tls_server_end_point(signed_with(rsa_key, UNKNOWN))
 
 
 def test_what_is_no_certificate_has_no_binding(ec_key: ec.EllipticCurvePrivateKey) -> None:
     der = certificate(ec_key, hashes.SHA256())
     pem = ssl.DER_cert_to_PEM_cert(der).encode()
     for garbage in (b"", b"0", b"certificate", bytes(100), der[:-1], der[1:], der + b"0", pem):
-        assert tls_server_end_point(garbage) is None
+        with pytest.raises(UsageError, match="PEM_cert_to_DER_cert"):
+            tls_server_end_point(garbage)
 
 
 # What a driver finds out of a connection.

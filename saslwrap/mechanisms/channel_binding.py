@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 
+from saslwrap.errors import UsageError
 from saslwrap.properties import ChannelInfo
 
 __all__ = ["channel_info", "tls_server_end_point"]
@@ -20,20 +21,23 @@ __all__ = ["channel_info", "tls_server_end_point"]
 _REPLACED = (hashes.MD5, hashes.SHA1)
 
 
-def tls_server_end_point(certificate: bytes) -> bytes | None:
+def tls_server_end_point(certificate: bytes) -> bytes:
     """Hash a server's certificate as tls-server-end-point does (RFC 5929 section 4).
 
-    :param certificate: in DER
-    :return: the hash; None where the certificate's signature has no single hash function (Ed25519),
-        for which no binding is defined, or where it cannot be read
+    :param certificate: in DER (`ssl.PEM_cert_to_DER_cert` makes it of PEM)
+    :raises UsageError: it cannot be read, or its signature has no single hash function (Ed25519),
+        for which no binding is defined
     """
     try:
         parsed = x509.load_der_x509_certificate(certificate)
         algorithm = parsed.signature_hash_algorithm
     except (ValueError, UnsupportedAlgorithm):
-        return None
+        raise UsageError(
+            "this is no certificate in DER that can be read; ssl.PEM_cert_to_DER_cert makes one "
+            "of PEM"
+        ) from None
     if algorithm is None:
-        return None
+        raise UsageError("no channel binding is defined for a certificate that is signed like this")
     if isinstance(algorithm, _REPLACED):
         algorithm = hashes.SHA256()
     digest = hashes.Hash(algorithm)
@@ -49,6 +53,12 @@ def channel_info(tls: ssl.SSLObject | ssl.SSLSocket | None) -> ChannelInfo:
     cipher = tls.cipher() if tls is not None else None
     if tls is None or cipher is None:
         return ChannelInfo()
+    return ChannelInfo(external_ssf=cipher[2], tls_server_end_point=_binding(tls))
+
+
+def _binding(tls: ssl.SSLObject | ssl.SSLSocket) -> bytes | None:
     certificate = None if tls.server_side else tls.getpeercert(binary_form=True)
-    binding = tls_server_end_point(certificate) if certificate else None
-    return ChannelInfo(external_ssf=cipher[2], tls_server_end_point=binding)
+    try:
+        return tls_server_end_point(certificate) if certificate else None
+    except UsageError:
+        return None

@@ -25,7 +25,7 @@ from saslwrap.errors import (
 )
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.mechanisms.gss.credentials import GSSCredentials, Peer
-from saslwrap.mechanisms.gss.errors import is_said_by_kdc
+from saslwrap.mechanisms.gss.errors import is_said_by_kdc, not_bound
 from saslwrap.mechanisms.gss.layer import best_ssf, make_context
 from saslwrap.mechanisms.gss.ntlm import NTLMWatch
 from saslwrap.mechanisms.gss.provider import Flag, GSSContext, open_context, require_installed
@@ -35,6 +35,9 @@ __all__ = ["GSSSPNEGOClient", "GSSSPNEGOServer"]
 
 _SEND_LIMIT: Final = 65536
 """Cyrus SASL's limit; a server of its kind closes over a longer one, silently."""
+
+_RESPONSE: Final = 0xA1
+"""The first octet of NegTokenResp."""
 
 _LAYER: Final = Flag.INTEGRITY | Flag.REPLAY | Flag.SEQUENCE
 
@@ -54,14 +57,7 @@ class _Limits:
     ) -> SecurityContext | None:
         """Make the context that was negotiated, None for none; hold it against the policy."""
         ssf = _ssf(gss, watch)
-        least, greatest = properties.layer_ssf(external_ssf)
-        if not least <= ssf <= greatest:
-            wanted = f"an SSF of {least} to {greatest}" if greatest else "no layer"
-            raise NegotiationError(
-                f"GSS-SPNEGO ended with an SSF of {ssf} ({gss.protocol}); wanted: {wanted}. Change "
-                "min_ssf or max_ssf; Kerberos seals where it signs, so integrity alone is for "
-                "GSSAPI to give"
-            )
+        _check_policy(ssf, gss.protocol, *properties.layer_ssf(external_ssf))
         if not ssf:
             return None
         return make_context(
@@ -76,9 +72,21 @@ class _Limits:
 def _ssf(gss: GSSContext, watch: NTLMWatch) -> int:
     """The strength of what the flags say was negotiated: both sides go by them."""
     sealed, signed = Flag.CONFIDENTIALITY in gss.flags, Flag.INTEGRITY in gss.flags
-    if gss.protocol == "ntlm" and (sealed or signed):
+    if gss.protocol == "ntlm":
         return watch.ssf
     return gss.ssf if sealed else int(signed)
+
+
+def _check_policy(ssf: int, protocol: str | None, least: int, greatest: int) -> None:
+    if least <= ssf <= greatest:
+        return
+    wanted = f"an SSF of {least} to {greatest}" if greatest else "no layer"
+    remedy = "Change min_ssf or max_ssf"
+    if protocol == "kerberos" and greatest == 1:
+        remedy = "Kerberos seals where it signs here: integrity alone is for GSSAPI to give"
+    raise NegotiationError(
+        f"GSS-SPNEGO gives an SSF of {ssf} ({protocol}); wanted: {wanted}. {remedy}"
+    )
 
 
 def _is_forbidden(gss: GSSContext, *, ntlm: bool) -> bool:
@@ -139,7 +147,7 @@ class GSSSPNEGOClient(ClientMechanism):
         self._peer = Peer(service, host, is_client=True)
         self._limits = _Limits(receive_limit, send_limit)
         self.authcid: str | None = username
-        self._properties = properties
+        self.properties = properties
         self._ntlm = "\\" in (username or "") if ntlm is None else ntlm
         self._watch = NTLMWatch()
         self._gss: GSSContext | None = None
@@ -155,25 +163,39 @@ class GSSSPNEGOClient(ClientMechanism):
         self._gss = None
 
     def _step(self, message: bytes | None) -> bytes | None:
-        if self._gss is None:
+        gss = self._gss
+        if gss is None:
             if message:
                 raise MalformedMessageError("the server sent a token before the client's first")
-            self._gss, token = self._start()
+            gss, token = self._start()
+            self._gss = gss
         else:
-            if not message:
-                raise MalformedMessageError("the server sent no token where SPNEGO needs one")
-            token = self._gss.step(message)
-        if _is_forbidden(self._gss, ntlm=self._ntlm):
+            if not message or message[0] != _RESPONSE:  # a list of its own would replace ours
+                raise MalformedMessageError("the server's token is no answer of SPNEGO")
+            token = gss.step(message)
+        if _is_forbidden(gss, ntlm=self._ntlm):
             raise NegotiationError(
                 "the server wants NTLM, which was not allowed: see that Kerberos works there, or "
                 "pass ntlm=True"
             )
         self._watch.see(token)
-        if self._gss.complete:
-            self._conclude(self._gss)
+        if self._watch.seen:
+            self._check_proof()
+        if gss.complete:
+            self._conclude(gss)
         elif not token:
             raise MalformedMessageError("SPNEGO has nothing to say before it is complete")
         return token or None
+
+    def _check_proof(self) -> None:
+        """Hold NTLM's proof against the policy before it leaves: the server chose what is in it."""
+        _check_policy(self._watch.ssf, "ntlm", *self._wanted)
+        if self._watch.bound and self._peer.bound_to(self._channel).bindings is None:
+            raise NegotiationError("the server would have us bind the login to a channel of its")
+
+    @property
+    def _wanted(self) -> tuple[int, int]:
+        return self.properties.layer_ssf(self._channel.external_ssf)
 
     def _start(self) -> tuple[GSSContext, bytes | None]:
         gss = self._open("negotiate")
@@ -202,7 +224,7 @@ class GSSSPNEGOClient(ClientMechanism):
         return None
 
     def _open(self, protocol: str) -> GSSContext:
-        _, greatest = self._properties.layer_ssf(self._channel.external_ssf)
+        greatest = self._wanted[1]
         flags = Flag.MUTUAL | (_LAYER if greatest else Flag.NO_INTEGRITY)
         if greatest > 1:
             flags |= Flag.CONFIDENTIALITY
@@ -212,7 +234,7 @@ class GSSSPNEGOClient(ClientMechanism):
         if gss.protocol != "ntlm" and Flag.MUTUAL not in gss.flags:
             raise MutualAuthenticationError("the server did not prove itself to Kerberos")
         context = self._limits.context(
-            gss, self._watch, self._properties, self._channel.external_ssf
+            gss, self._watch, self.properties, self._channel.external_ssf
         )
         self.authcid = self.authcid or gss.own_name
         self._forget()
@@ -234,8 +256,8 @@ class GSSSPNEGOServer(ServerMechanism):
     :param ntlm: whether NTLM is accepted
     :param receive_limit: the longest token to receive, in octets
     :param send_limit: the longest token to send, in octets: what Cyrus SASL's servers take
-    :param tls_server_end_point: the hash of our certificate (`channel_binding`), to hold the
-        client's binding against; Python's TLS does not tell a server its own certificate
+    :param tls_server_end_point: the hash of our certificate (`channel_binding`): a login that is
+        not bound to it is refused. Python's TLS does not tell a server its own certificate
     :raises UsageError: arguments that contradict each other
     :raises MechanismUnavailableError: the extra is not installed
 
@@ -279,14 +301,18 @@ class GSSSPNEGOServer(ServerMechanism):
                 return b""  # the client is to speak first
             raise MalformedMessageError("the client sent no token where SPNEGO needs one")
         self._watch.see(message)
-        if self._gss is None:
-            self._gss, token = self._start(message)
+        gss = self._gss
+        if gss is None:
+            gss, token = self._start(message)
+            self._gss = gss
         else:
-            token = self._gss.step(message)
-        if _is_forbidden(self._gss, ntlm=self._ntlm):
+            token = gss.step(message)
+        if _is_forbidden(gss, ntlm=self._ntlm):
             raise NegotiationError("the client wants NTLM, which is not accepted here")
-        if self._gss.complete:
-            self._conclude(self._gss)
+        if gss.protocol == "ntlm" and gss.complete_inside and not self._watch.seen:
+            raise AuthenticationError("the client's proof went past our eyes")
+        if gss.complete:
+            self._conclude(gss)
         return token or None
 
     def _start(self, message: bytes) -> tuple[GSSContext, bytes | None]:
@@ -304,6 +330,9 @@ class GSSSPNEGOServer(ServerMechanism):
         return open_context(protocol, self._peer.bound_to(self._channel), self._credentials, flags)
 
     def _conclude(self, gss: GSSContext) -> None:
+        bound = self._watch.bound if gss.protocol == "ntlm" else gss.bound
+        if self._peer.bindings is not None and not bound:
+            raise not_bound()
         context = self._limits.context(
             gss, self._watch, self._properties, self._channel.external_ssf
         )

@@ -25,6 +25,7 @@ from saslwrap.errors import (
 )
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.mechanisms.gss.credentials import GSSCredentials, Peer
+from saslwrap.mechanisms.gss.errors import not_bound
 from saslwrap.mechanisms.gss.layer import best_ssf, can_carry_layer, make_context
 from saslwrap.mechanisms.gss.provider import Flag, GSSContext, open_context, require_installed
 from saslwrap.mechanisms.names import check_text
@@ -183,7 +184,7 @@ class GSSAPIClient(ClientMechanism):
         _check_assumed(assume_maxbuf)
         self.authcid: str | None = username
         self.authzid = authzid
-        self._properties = properties
+        self.properties = properties
         self._ad_compat = ad_compat
         self._assume_maxbuf = assume_maxbuf
         self._gss: GSSContext | None = None
@@ -210,7 +211,7 @@ class GSSAPIClient(ClientMechanism):
         return self._establish(self._gss, message)
 
     def _open(self) -> GSSContext:
-        _, greatest = self._properties.layer_ssf(self._channel.external_ssf)
+        _, greatest = self.properties.layer_ssf(self._channel.external_ssf)
         flags = Flag.MUTUAL | Flag.INTEGRITY | Flag.REPLAY | Flag.SEQUENCE
         if greatest > 1:
             flags |= Flag.CONFIDENTIALITY
@@ -225,7 +226,7 @@ class GSSAPIClient(ClientMechanism):
             if Flag.MUTUAL not in gss.flags:
                 raise MutualAuthenticationError("the server did not prove itself to Kerberos")
             self.authcid = self.authcid or gss.own_name
-            self._agreeing = _Negotiation(gss, self._properties, self._channel.external_ssf)
+            self._agreeing = _Negotiation(gss, self.properties, self._channel.external_ssf)
         elif not token:
             raise MalformedMessageError("Kerberos has nothing to say before it is complete")
         return token or b""
@@ -272,8 +273,8 @@ class GSSAPIServer(ServerMechanism):
     :param ad_compat: accept the choice of integrity and confidentiality both as the latter, as
         Active Directory does
     :param assume_maxbuf: what to take a client's maximum of 0 octets for; None refuses it
-    :param tls_server_end_point: the hash of our certificate (`channel_binding`), to hold the
-        client's binding against; Python's TLS does not tell a server its own certificate
+    :param tls_server_end_point: the hash of our certificate (`channel_binding`): a login that is
+        not bound to it is refused. Python's TLS does not tell a server its own certificate
     :raises UsageError: arguments that contradict each other
     :raises MechanismUnavailableError: the extra is not installed
 
@@ -321,14 +322,18 @@ class GSSAPIServer(ServerMechanism):
             if self._gss is None and message is None:
                 return b""  # the client is to speak first
             raise MalformedMessageError("the client sent no token where Kerberos needs one")
-        if self._gss is None:
+        gss = self._gss
+        if gss is None:
             peer = self._peer.bound_to(self._channel)
-            self._gss = open_context("kerberos", peer, self._credentials, Flag(0))
-        token = self._gss.step(message)
-        if not self._gss.complete:
+            gss = open_context("kerberos", peer, self._credentials, Flag(0))
+            self._gss = gss
+        token = gss.step(message)
+        if not gss.complete:
             return token
+        if self._peer.bindings is not None and not gss.bound:
+            raise not_bound()
         self._credentials.forget()
-        negotiation = _Negotiation(self._gss, self._properties, self._channel.external_ssf)
+        negotiation = _Negotiation(gss, self._properties, self._channel.external_ssf)
         if not token:
             return self._offer(negotiation, b"")
         self._next = partial(self._offer, negotiation)

@@ -59,5 +59,6 @@ def check_host(host: str) -> None:
     require_str("host", host)
     if not _HOST.fullmatch(host) or "/" in host:
         raise UsageError(
-            f"{host!r} is no host name; write one beyond ASCII in its xn-- form (IDNA)"
+            f"{host!r} is no host name: give the name alone, without scheme and port, and beyond "
+            "ASCII in its xn-- form (IDNA)"
         )

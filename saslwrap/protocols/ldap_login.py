@@ -13,13 +13,12 @@ again; if it has a mechanism that would have been chosen, somebody struck it out
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Final, NoReturn
 
 from saslwrap.errors import NegotiationError, ProtocolError, SASLError, UsageError
 from saslwrap.exchange import Event, Exchange, Script, Send
 from saslwrap.mechanism import ClientMechanism, choose_mechanism
-from saslwrap.properties import SecurityProperties
 from saslwrap.protocols.ldap import LDAPBind
 from saslwrap.protocols.ldap_messages import MAX_MESSAGE_ID, ResultCode, decode, encode, measure
 
@@ -76,7 +75,7 @@ class _Mechanisms:
                 f"the server sent {message.operation or 'an unknown operation'} with message id "
                 f"{message.message_id} while its mechanisms were asked for"
             )
-        if message.operation == "searchResEntry":
+        if message.operation == "searchResEntry" and self.names is None:
             self.names = self._names(message.value["attributes"])
             return False
         if message.operation != "searchResDone":
@@ -103,26 +102,28 @@ class LDAPLogin(LDAPBind):
     A driver runs it like any other login. With a layer, the offer is read again under it, before
     the application gets the stream; the connection is closed if it was a lie (`DowngradeError`).
 
-    :param candidates: new mechanisms, made with `properties`, the preferred one first among equals
-    :param properties: what the login has to give
+    One is chosen and tried, never the next: what cannot work here (Kerberos without a ticket) does
+    not belong into the list.
+
+    :param candidates: new mechanisms, each with its own `properties`; the preferred one first among
+        equals
     :param message_id: of the first request; each further one has the next
+    :ivar offered: the mechanisms that the server named in clear, in upper case; None before it did
     :raises UsageError: there is no candidate, or the message id is not in 1..2147483647
     """
 
     def __init__(
         self,
         candidates: Sequence[ClientMechanism],
-        properties: SecurityProperties = SecurityProperties(),  # noqa: B008 - frozen
         message_id: int = 1,
     ) -> None:
-        if not candidates:
-            raise UsageError("candidates takes one mechanism or more")
+        candidates = list(candidates) if isinstance(candidates, Iterable) else [candidates]
+        if not candidates or not all(isinstance(one, ClientMechanism) for one in candidates):
+            raise UsageError("candidates takes one mechanism or more, made: [GSSAPIClient(...)]")
         super().__init__(candidates[0], message_id)
         self._mechanism = None  # not chosen yet
-        self._candidates = list(candidates)
-        self._properties = properties
+        self._candidates: list[ClientMechanism] = candidates
         self._asked: _Mechanisms | None = None  # as long as the answer is not complete
-        #: The mechanisms that the server named in clear, in upper case; None before it did.
         self.offered: list[str] | None = None
 
     def _run(self) -> Script:
@@ -155,9 +156,7 @@ class LDAPLogin(LDAPBind):
 
     def _choose(self, offered: Sequence[str]) -> ClientMechanism:
         external_ssf = self._channel.external_ssf if self._channel else 0
-        return choose_mechanism(
-            offered, self._candidates, self._properties, external_ssf=external_ssf
-        )
+        return choose_mechanism(offered, self._candidates, external_ssf=external_ssf)
 
     def _settle(self) -> Script:
         yield from self._hear_names()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Literal, TypeVar
 
 import pytest
@@ -58,19 +59,32 @@ def kerberos(test: Test) -> Test:
     return marked
 
 
-def hostile(role: Role, protocol: str = "kerberos", flags: int = EVERYTHING) -> Any:
-    """Make a peer in this role."""
+def hostile(
+    role: Role,
+    protocol: str = "kerberos",
+    flags: int = EVERYTHING,
+    binding: bytes | None = None,
+) -> Any:
+    """Make a peer in this role, which says that it is on the TLS connection of `binding`."""
     common: dict[str, Any] = {
         "hostname": PLACE["host"],
         "service": PLACE["service"],
         "protocol": protocol,
         "context_req": spnego.ContextReq(flags),
+        "channel_bindings": binding and bindings(binding),
     }
     if role == "server":
         return spnego.server(**common)
     if protocol == "kerberos":
         return spnego.client(**common)
     return spnego.client(NTLM_USERNAME, ALICE.password, **common)
+
+
+def bindings(binding: bytes) -> Any:
+    """The same in pyspnego's words."""
+    return import_module("spnego.channel_bindings").GssChannelBindings(
+        application_data=b"tls-server-end-point:" + binding
+    )
 
 
 def gssapi(role: Role, **options: Any) -> Mechanism:
@@ -191,13 +205,14 @@ def spnego_script(peer: Any, role: Role) -> Script:
         answer = yield peer.step(answer)
 
 
-def script(layer: str, role: Role) -> tuple[Any, Script]:
+def script(layer: str, role: Role, binding: bytes | None = None) -> tuple[Any, Script]:
     """Give a peer and what it says, for a layer of `session`."""
     other: Role = "server" if role == "client" else "client"
     if layer in ("sealed", "signed"):
-        peer = hostile(other)
+        peer = hostile(other, binding=binding)
         return peer, gssapi_script(peer, role, CONF if layer == "sealed" else INT)
-    peer = hostile(other, "kerberos" if (layer, other) == ("spnego", "client") else "negotiate")
+    protocol = "kerberos" if (layer, other) == ("spnego", "client") else "negotiate"
+    peer = hostile(other, protocol, binding=binding)
     return peer, spnego_script(peer, role)
 
 

@@ -16,10 +16,13 @@ LAYER = "saslwrap/mechanisms/gss/layer.py"
 NTLM = "saslwrap/mechanisms/gss/ntlm.py"
 PROVIDER = "saslwrap/mechanisms/gss/provider.py"
 SPNEGO = "saslwrap/mechanisms/gss_spnego.py"
+TOKENS = "saslwrap/mechanisms/gss/tokens.py"
 
 C = "test_c_gss.py::test_c10_"
 E = "test_e_gssapi.py::test_e1"
 S = "test_e_spnego.py::test_"
+N = "test_e_ntlm.py::test_e2_"
+READ = "test_e_ntlm.py::test_e16_token_"
 
 # Tokens
 
@@ -55,16 +58,54 @@ no_room = Guard(LAYER, "if limit < 1:", "if False:")
 
 # NTLM
 
-NEEDED = "if flags & needed != needed:"
-nothing_needed = Guard(NTLM, NEEDED, "if False:")
-FIRST = "self._flags[0] if len(self._flags) == 1 else 0"
+NEEDED = "if flags is None or flags & needed != needed:"
+nothing_needed = Guard(NTLM, NEEDED, "if flags is None:")
 KEY = "return 128 if flags & _KEY_128"
 always_128 = Guard(NTLM, KEY, "return 128 if True")
 unwatched = Guard(SPNEGO, "return watch.ssf", "return 128")
 ntlm_allowed = Guard(SPNEGO, 'return gss.protocol == "ntlm" and not ntlm', "return False")
 
+NO_PAIRS = "if pairs is None or not int.from_bytes("
+takes_anything = Guard(
+    NTLM, NO_PAIRS, "pairs = pairs or {}\n        if False and not int.from_bytes("
+)
+acceptor_takes_anything = Guard(PROVIDER, 'state["_lm"] = state["_nt_v1"] = False', "pass")
+HAS_MIC = 'pairs.get(_AV_FLAGS, b""), "little") & _HAS_MIC:'
+talked_out_of = Guard(NTLM, HAS_MIC, HAS_MIC.replace(":", " | 2:"))
+decoy_seen = Guard(
+    NTLM,
+    'message = open_token(token or b"")',
+    'message = b"".join((token or b"").partition(_AUTHENTICATE)[1:])',
+)
+mic_cut_off = Guard(NTLM, "if 0 < offset < _BEHIND_MIC or", "if")
+unsigned = Guard(NTLM, "or not message.startswith(_AUTHENTICATE):", "or False:")
+twice = Guard(NTLM, "self._flags is not None or", "")
+proof_leaves = Guard(SPNEGO, "if self._watch.seen:", "if False:")
+FORM = "if token[0] not in (_INITIAL, _RESPONSE):"
+any_form = Guard(TOKENS, FORM, f"{FORM}\n            return b''\n        if False:")
+any_name = Guard(TOKENS, "if mechanism != _SPNEGO or", "if")
+LENGTH = "stop - start > _LONGEST.get(token[at], -1)"
+
+# Bindings
+
+BOUND = "if self._peer.bindings is not None and not"
+gssapi_unbound = Guard(GSSAPI, f"{BOUND} gss.bound:", "if False:")
+spnego_unbound = Guard(SPNEGO, f"{BOUND} bound:", "if False:")
+any_is_bound = Guard(
+    PROVIDER,
+    "bool(int(native.actual_flags) & _CHANNEL_BOUND)",
+    "bool(int(native.actual_flags) | _CHANNEL_BOUND)",
+)
+BINDINGS = '"channel_bindings": bindings,'
+
 PARSERS = "except Exception as error:  # a provider's"
 parsers_raise = Guard(PROVIDER, PARSERS, "except LookupError as error:  # a provider's")
+
+ENDED = 'if not all(getattr(proxy, "complete", True)'
+ended_by_the_peer = Guard(PROVIDER, ENDED, ENDED.replace("not all(", "not all(True or "))
+
+ANSWER = "if not message or message[0] != _RESPONSE:"
+opens_anew = Guard(SPNEGO, ANSWER, "if not message:")
 
 endless = Guard(PROVIDER, "if self._steps > _MOST_STEPS:", "if False:")
 
@@ -90,21 +131,15 @@ NTLM_GUARDS: list[tuple[str, Guard]] = [
     (S + "e2_weak_session_of_ntlm_is_refused[server-signed]", unwatched),
     (
         S + "e2_weak_session_of_ntlm_is_refused[server-56 bits]",
-        Guard(SPNEGO, "if not least <= ssf <= greatest:", "if False:"),
+        Guard(SPNEGO, "if least <= ssf <= greatest:", "if True:"),
     ),
     (S + "e2_ntlm_is_never_taken_for_integrity[client-signed]", nothing_needed),
     (S + "e2_ntlm_is_never_taken_for_integrity[server-no security]", nothing_needed),
-    (
-        S + "e2_second_message_does_not_hide_a_weak_session[before]",
-        Guard(NTLM, FIRST, "self._flags[0]"),
-    ),
-    (
-        S + "e2_second_message_does_not_hide_a_weak_session[behind]",
-        Guard(NTLM, FIRST, "self._flags[-1]"),
-    ),
     (S + "e2_server_that_does_not_wait_for_the_proof_is_refused", unwatched),
     (S + "e2_ntlm_has_to_be_allowed[client]", ntlm_allowed),
     (S + "e2_ntlm_has_to_be_allowed[server]", ntlm_allowed),
+    (S + "e11_client_that_ends_spnego_by_itself_is_nobody[NTLM begun]", ended_by_the_peer),
+    (S + "e11_client_that_ends_spnego_by_itself_is_nobody[nothing begun]", ended_by_the_peer),
     (
         S + "e11_success_before_the_end_is_refused[ntlm-0-nothing]",
         Guard(
@@ -119,9 +154,44 @@ NTLM_GUARDS: list[tuple[str, Guard]] = [
     ),
     (
         S + "e16_wrong_message_is_refused_at_every_step[ntlm-client-empty]",
-        Guard(SPNEGO, "if not message:\n                raise", "if False:\n                raise"),
+        Guard(SPNEGO, ANSWER, "if message and message[0] != _RESPONSE:"),
     ),
-    (S + "e16_wrong_message_is_refused_at_every_step[ntlm-server-NUL]", parsers_raise),
+    (S + "e16_wrong_message_is_refused_at_every_step[ntlm-server-NTLM, cut]", parsers_raise),
+    (N + "nobody_logs_in_without_the_password[watch-unbound]", takes_anything),
+    (N + "nobody_logs_in_without_the_password[acceptor-unbound]", acceptor_takes_anything),
+    (N + "nobody_logs_in_without_the_password[acceptor-bound]", acceptor_takes_anything),
+    (N + "server_refuses_ntlmv1[watch-1]", takes_anything),
+    (N + "server_refuses_ntlmv1[acceptor-0]", acceptor_takes_anything),
+    (N + "client_sends_no_ntlmv1[2]", takes_anything),
+    (N + "relayed_message_without_its_mic_is_refused[cut off]", mic_cut_off),
+    (N + "relayed_message_without_its_mic_is_refused[talked out of]", talked_out_of),
+    (N + "message_with_another_signature_is_refused", unsigned),
+    (N + "decoy_behind_the_message_hides_nothing", decoy_seen),
+    (N + "message_in_another_form_of_spnego_is_refused[primitive]", any_form),
+    (N + "second_message_does_not_hide_a_weak_session", twice),
+    (N + "client_hands_out_nothing_for_a_weak_session[neither]", proof_leaves),
+    (N + "client_hands_out_nothing_for_a_weak_session[40 bits]", proof_leaves),
+    (N + "login_that_is_not_bound_to_the_servers_tls_is_refused[ntlm-zeros]", spnego_unbound),
+    (
+        N + "login_that_is_not_bound_to_the_servers_tls_is_refused[ntlm-zeros]",
+        Guard(NTLM, 'self.bound = any(pairs.get(_AV_BINDINGS, b""))', "self.bound = True"),
+    ),
+    (
+        N + "login_that_is_not_bound_to_the_servers_tls_is_refused[ntlm-another]",
+        Guard(PROVIDER, BINDINGS, BINDINGS.replace(": bindings", ": None")),
+    ),
+    (READ + "in_a_form_that_der_does_not_have_is_not_read[initial, primitive]", any_form),
+    (READ + "in_a_form_that_der_does_not_have_is_not_read[name, padded]", any_name),
+    (READ + "that_takes_long_to_read_is_not_read[server-OID]", Guard(TOKENS, LENGTH, "False")),
+    (READ + "that_takes_long_to_read_is_not_read[client-OID]", Guard(TOKENS, LENGTH, "False")),
+    (
+        READ + "that_takes_long_to_read_is_not_read[server-elements]",
+        Guard(TOKENS, "count > _MOST_ELEMENTS", "False"),
+    ),
+    (
+        "test_e_ntlm.py::test_e16_message_of_ntlm_that_is_too_long_is_not_read",
+        Guard(TOKENS, "if len(token) > MAX_TOKEN:", "if False:"),
+    ),
     (S + "e16_login_without_an_end_is_refused[client]", endless),
     (S + "e16_login_without_an_end_is_refused[server]", endless),
     (S + "e16_garbage_is_an_error_of_ours[ntlm-client]", parsers_raise),
@@ -275,8 +345,13 @@ KERBEROS_GUARDS: list[tuple[str, Guard]] = [
         S + "e11_success_before_the_end_is_refused[sealed-1-its token]",
         Guard(LDAP, "if reply:", "if False:"),
     ),
+    (S + "e11_server_that_ends_spnego_by_itself_proves_nothing", ended_by_the_peer),
+    (N + "login_that_is_not_bound_to_the_servers_tls_is_refused[sealed-none]", gssapi_unbound),
+    (N + "login_that_is_not_bound_to_the_servers_tls_is_refused[sealed-none]", any_is_bound),
+    (N + "login_that_is_not_bound_to_the_servers_tls_is_refused[spnego-none]", spnego_unbound),
+    (N + "login_that_is_not_bound_to_the_servers_tls_is_refused[spnego-none]", any_is_bound),
     (S + "e2_server_that_picks_ntlm_is_refused[picked]", ntlm_allowed),
-    (S + "e2_server_that_picks_ntlm_is_refused[challenge]", ntlm_allowed),
+    (S + "e2_server_that_opens_anew_is_refused[list]", opens_anew),
     (
         S + "g6_failed_mechanism_forgets[sealed-client]",
         Guard(GSSAPI, "self._gss = self._agreeing = None", "pass"),

@@ -148,5 +148,5 @@ def test_under_the_attack_without_a_layer_nothing_can_be_told(
         ALICE.username, ALICE.password, service="ldap", host="localhost", properties=nothing
     )
     gssapi = GSSAPIClient(service="ldap", host="localhost", properties=nothing)
-    login = LDAPLogin([gssapi, digest], nothing)
+    login = LDAPLogin([gssapi, digest])
     assert shell.connect(strike.port).authenticate(login) is None

@@ -96,7 +96,7 @@ class DigestMD5Client(ClientMechanism):
         self.authzid = authzid
         self._realm = realm
         self._digest_uri = digest_uri(service, host, serv_name)
-        self._properties = properties
+        self.properties = properties
         self._hash_encoding: HashEncoding = hash_encoding
         self._generate_cnonce = generate_cnonce
         self._expected_rspauth: bytes | None = None
@@ -147,7 +147,7 @@ class DigestMD5Client(ClientMechanism):
                 session_key,
                 protection.cipher,
                 is_client=True,
-                local_maxbuf=self._properties.max_buffer,
+                local_maxbuf=self.properties.max_buffer,
                 peer_maxbuf=challenge.maxbuf,
             )
         return response
@@ -158,7 +158,7 @@ class DigestMD5Client(ClientMechanism):
                 f"the server offers no known qop: {', '.join(challenge.qops)[:64]!r}"
             )
         return choose(
-            self._properties,
+            self.properties,
             self._channel.external_ssf,
             qops=challenge.qops,
             ciphers=challenge.ciphers,
@@ -198,7 +198,7 @@ class DigestMD5Client(ClientMechanism):
             qop=parameters.qop,
             digest_uri=parameters.digest_uri,
             response=parameters.response(session_key),
-            maxbuf=None if protection.qop is QOP.AUTH else self._properties.max_buffer,
+            maxbuf=None if protection.qop is QOP.AUTH else self.properties.max_buffer,
             utf8=utf8,
             cipher=protection.cipher.name if protection.cipher else None,
             authzid=parameters.authzid,

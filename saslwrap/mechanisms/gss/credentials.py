@@ -30,6 +30,13 @@ class Peer:
     def __post_init__(self) -> None:
         check_service(self.service)
         check_host(self.host)
+        if set(self.host) & set(":@*"):
+            raise UsageError(
+                f"host is the server's name, as in its principal, not {self.host!r}: no address, "
+                "no port, no realm"
+            )
+        if self.bindings is not None and not (isinstance(self.bindings, bytes) and self.bindings):
+            raise UsageError("tls_server_end_point is the hash that channel_binding makes: bytes")
 
     def bound_to(self, channel: ChannelInfo) -> Peer:
         """Give the same over this channel; what is known already stays."""
@@ -64,7 +71,12 @@ class GSSCredentials:
             require_str("password", self.password)
             if self.username is None:
                 raise UsageError("a password goes with a username")
+            if not self.password:
+                raise UsageError("the password is empty")
         given = (self.password, self.credential_cache, self.keytab)
+        for name in ("credential_cache", "keytab"):
+            if (place := getattr(self, name)) is not None and not os.fspath(place):
+                raise UsageError(f"{name} is empty; None takes the system's")
         if sum(one is not None for one in given) > 1:
             raise UsageError("give one of password, credential_cache and keytab, not several")
 

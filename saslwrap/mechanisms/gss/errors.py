@@ -22,7 +22,7 @@ from saslwrap.errors import (
 )
 from saslwrap.mechanisms.gss.credentials import Peer, Source
 
-__all__ = ["is_said_by_kdc", "login_error", "unwrap_error", "wrap_error"]
+__all__ = ["is_said_by_kdc", "login_error", "not_bound", "unwrap_error", "wrap_error"]
 
 _KRB5: Final = -1765328384
 """Where com_err's table of Kerberos begins."""
@@ -55,7 +55,7 @@ _TYPES = (
 #: By the code's place in the table of Kerberos (RFC 4120 section 7.5.9, and MIT's krb5_err.et).
 _KERBEROS: Final = {
     1: f"the account has expired: {_ADMINISTRATOR}",
-    6: "the KDC does not know the user: check the name and the realm",
+    6: r"the KDC does not know the user: check name and realm, as in name@REALM, not DOMAIN\name",
     7: _UNKNOWN_SERVICE,
     12: "the KDC's policy forbids this login, here or now",
     14: _TYPES,
@@ -183,6 +183,11 @@ def _wrong_key(peer: Peer, source: Source) -> str:
     if source is Source.KEYTAB:
         return "the keytab's key of this user is out of date: make a new one"
     return _WRONG_PASSWORD
+
+
+def not_bound() -> AuthenticationError:
+    """Refuse a client that did not say which TLS connection it is on."""
+    return AuthenticationError("the client did not bind its login to TLS (tls-server-end-point)")
 
 
 def is_said_by_kdc(error: SASLError) -> bool:

@@ -20,12 +20,10 @@ from __future__ import annotations
 from saslwrap.context import SecurityContext
 from saslwrap.errors import IntegrityError, NegotiationError, SASLError, UsageError
 from saslwrap.mechanisms.gss.provider import Flag, GSSContext, is_installed
+from saslwrap.mechanisms.gss.tokens import MAX_TOKEN
 from saslwrap.properties import QOP, SecurityProperties, Sizes, StreamSizes
 
 __all__ = ["best_ssf", "can_carry_layer", "make_context"]
-
-#: The largest ticket that Active Directory's members take (MaxTokenSize).
-_MAX_TOKEN = 65535
 
 
 def can_carry_layer(flags: Flag) -> bool:
@@ -100,7 +98,8 @@ def make_context(
     limit = gss.size_limit(peer_maxbuf, encrypt=encrypt)
     if limit < 1:
         raise NegotiationError(
-            f"the peer's maximum of {peer_maxbuf} octets is too small for a token to carry anything"
+            f"the peer's maxbuf, or our send_limit, of {peer_maxbuf} octets is too small for a "
+            "token to carry anything"
         )
     overhead = gss.overhead(encrypt=encrypt)
     return SecurityContext(
@@ -114,7 +113,7 @@ def make_context(
             header=overhead, trailer=0, maximum_message=limit, buffers=2, block_size=1
         ),
         sizes=Sizes(
-            max_token=_MAX_TOKEN,
+            max_token=MAX_TOKEN,
             max_signature=overhead,
             block_size=1,
             security_trailer=overhead,

@@ -13,9 +13,16 @@ from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from saslwrap.errors import MalformedMessageError, MechanismUnavailableError, SASLError
+from saslwrap.errors import (
+    AuthenticationError,
+    MalformedMessageError,
+    MechanismUnavailableError,
+    MutualAuthenticationError,
+    SASLError,
+)
 from saslwrap.mechanisms.gss.credentials import GSSCredentials, Peer, Source
 from saslwrap.mechanisms.gss.errors import login_error, unwrap_error, wrap_error
+from saslwrap.mechanisms.gss.tokens import open_token
 
 if TYPE_CHECKING:
     from spnego import ContextProxy
@@ -46,6 +53,8 @@ _MOST_STEPS: Final = 10
 """Kerberos needs two of one side, NTLM in SPNEGO three; a hostile peer may want more for ever."""
 
 _PROBE: Final = 65536
+
+_CHANNEL_BOUND: Final = 0x800
 
 _MARGIN: Final = 16
 """Octets that a token may be longer than the provider says: the padding to a cipher's block."""
@@ -118,7 +127,8 @@ def open_context(
         acceptor = credentials.of_server(spnego, peer.service, peer.host)
         return spnego.server(credentials=acceptor, **common)
 
-    return GSSContext(_translated(make, translate), peer, source)
+    is_spnego = protocol == "negotiate"
+    return GSSContext(_translated(make, translate), peer, source, is_spnego=is_spnego)
 
 
 def _import_spnego() -> Any:
@@ -149,10 +159,11 @@ class GSSContext:
     :ivar peer_name: the client's name, as the acceptor has it, once it is complete
     """
 
-    def __init__(self, proxy: ContextProxy, peer: Peer, source: Source) -> None:
+    def __init__(self, proxy: ContextProxy, peer: Peer, source: Source, *, is_spnego: bool) -> None:
         self._proxy = proxy
         self._peer = peer
         self._source = source
+        self._is_spnego = is_spnego
         self._lock = Lock()
         self._steps = 0
         self.complete: bool = False
@@ -163,6 +174,8 @@ class GSSContext:
         self._steps += 1
         if self._steps > _MOST_STEPS:
             raise MalformedMessageError(f"the peer would not end the login in {_MOST_STEPS} steps")
+        if open_token(token or b"") != (token or b"") and not self._is_spnego:
+            raise MalformedMessageError("the token is SPNEGO's where Kerberos' own was due")
 
         def translate(error: Exception) -> SASLError:
             deferred = self._deferred_error() or error
@@ -172,13 +185,32 @@ class GSSContext:
             reply = self._proxy.step(token)
             if self._proxy.complete:
                 self._conclude()
+            else:
+                for proxy in _inside(self._proxy):
+                    _demand_ntlmv2(getattr(proxy, "__dict__", {}))
             return reply
 
         return _translated(work, translate)
 
+    @property
+    def complete_inside(self) -> bool:
+        """Whether what SPNEGO carries is at its end, be SPNEGO or not."""
+        return any(getattr(proxy, "complete", False) for proxy in _inside(self._proxy))
+
     def _conclude(self) -> None:
-        self.peer_name = self._proxy.client_principal
-        for proxy in (self._proxy, *_inside(self._proxy)):
+        """Take the end of the login at pyspnego's word, but not at that of the peer.
+
+        Its SPNEGO is complete as soon as the peer says so, on both sides, whatever is inside.
+        """
+        below = list(_inside(self._proxy))
+        if not all(getattr(proxy, "complete", True) for proxy in below):
+            kind = MutualAuthenticationError if self._peer.is_client else AuthenticationError
+            raise kind("the peer ended SPNEGO before the login inside it was over")
+        name = self._proxy.client_principal
+        if not self._peer.is_client and not name:
+            raise AuthenticationError("the client has no name")
+        self.peer_name = name
+        for proxy in (self._proxy, *below):
             _drop_secrets(getattr(proxy, "__dict__", {}))
         self.complete = True
 
@@ -202,6 +234,15 @@ class GSSContext:
     def flags(self) -> Flag:
         """What was granted."""
         return Flag(int(self._proxy.context_attr) & 0x3E)
+
+    @property
+    def bound(self) -> bool:
+        """Whether the client's binding was there and held, to an acceptor with one.
+
+        GSS_C_CHANNEL_BOUND_FLAG (MIT krb5 since 1.19) in clear words; SSPI refuses by itself.
+        """
+        native = self._native
+        return native is None or bool(int(native.actual_flags) & _CHANNEL_BOUND)
 
     @property
     def own_name(self) -> str | None:
@@ -316,3 +357,9 @@ def _drop_secrets(state: dict[str, Any]) -> None:
         state["_credentials"] = None
     if hasattr(state.get("_credential"), "nt_hash"):
         state["_credential"] = None
+
+
+def _demand_ntlmv2(state: dict[str, Any]) -> None:
+    """Have pyspnego's acceptor refuse LM and NTLMv1, as LM_COMPAT_LEVEL=5 does."""
+    if "_nt_v1" in state:
+        state["_lm"] = state["_nt_v1"] = False
