@@ -260,3 +260,24 @@ def test_no_mechanism_that_was_not_offered_or_cannot_reach_it_is_chosen() -> Non
 def test_nothing_offered_and_nothing_wanted_is_said() -> None:
     with pytest.raises(NegotiationError, match="offers no mechanism; wanted: none"):
         choose_mechanism([], [])
+
+
+def test_properties_that_contradict_the_channel_are_named() -> None:
+    """A layer is forbidden, and no TLS is there that could stand for it."""
+    without = SecurityProperties(require_layer=False)
+    with pytest.raises(NegotiationError, match="with what cannot be had: require_layer=False"):
+        choose_mechanism(["PLAIN"], [WEAKER], without)
+
+
+def test_no_layer_is_called_so() -> None:
+    nothing = SecurityProperties(min_ssf=0, max_ssf=0)
+    with pytest.raises(NegotiationError, match="wanted: DIGEST-MD5 with no layer"):
+        choose_mechanism(["PLAIN"], [WEAKER], nothing)
+
+
+def test_the_server_s_names_are_printable_and_short_in_the_text() -> None:
+    with pytest.raises(NegotiationError) as info:
+        choose_mechanism(["\x1b[2J\r\n", "X" * 100_000], [])
+    assert "?[2J??" in str(info.value)
+    assert str(info.value).isprintable()
+    assert len(str(info.value)) < 500
