@@ -336,6 +336,6 @@ class GSSSPNEGOServer(ServerMechanism):
         context = self._limits.context(
             gss, self._watch, self._properties, self._channel.external_ssf
         )
-        self.authcid = gss.peer_name
+        self.authcid: str | None = gss.peer_name
         self._forget()
         self._finish(context)

@@ -352,9 +352,9 @@ class GSSAPIServer(ServerMechanism):
         layer = self._chosen(chosen, negotiation.allowed)
         if layer == _Layer.NONE and peer_maxbuf:
             raise MalformedMessageError("the client has a size for no layer")
-        self.authzid = _authzid(text)
+        self.authzid: str | None = _authzid(text)
         context = negotiation.context(layer, peer_maxbuf, self._assume_maxbuf)
-        self.authcid = negotiation.client_name
+        self.authcid: str | None = negotiation.client_name
         self._forget()
         self._finish(context)
 

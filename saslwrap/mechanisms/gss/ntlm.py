@@ -50,7 +50,7 @@ class NTLMWatch:
 
     def __init__(self) -> None:
         self._flags: int | None = None
-        self.bound = False
+        self.bound: bool = False
 
     def see(self, token: bytes | None) -> None:
         """Look at one.
