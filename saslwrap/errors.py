@@ -28,6 +28,15 @@ __all__ = [
 ]
 
 
+_LINE_LIMIT = 200
+
+
+def one_line(text: str) -> str:
+    """Make one printable line of a text that a peer or a library wrote, or had a hand in."""
+    words = "".join(c if c.isprintable() else " " for c in text).split()
+    return " ".join(words)[:_LINE_LIMIT]
+
+
 class SecurityStatus(enum.IntEnum):
     """SSPI's SECURITY_STATUS codes (winerror.h): those of errors, and those that calls return."""
 

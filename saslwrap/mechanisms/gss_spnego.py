@@ -29,15 +29,13 @@ from saslwrap.mechanisms.gss.errors import is_said_by_kdc, not_bound
 from saslwrap.mechanisms.gss.layer import best_ssf, make_context
 from saslwrap.mechanisms.gss.ntlm import NTLMWatch
 from saslwrap.mechanisms.gss.provider import Flag, GSSContext, open_context, require_installed
+from saslwrap.mechanisms.gss.tokens import RESPONSE
 from saslwrap.properties import MAX_MAXBUF, SecurityProperties
 
 __all__ = ["GSSSPNEGOClient", "GSSSPNEGOServer"]
 
 _SEND_LIMIT: Final = 65536
 """Cyrus SASL's limit; a server of its kind closes over a longer one, silently."""
-
-_RESPONSE: Final = 0xA1
-"""The first octet of NegTokenResp."""
 
 _LAYER: Final = Flag.INTEGRITY | Flag.REPLAY | Flag.SEQUENCE
 
@@ -71,9 +69,9 @@ class _Limits:
 
 def _ssf(gss: GSSContext, watch: NTLMWatch) -> int:
     """The strength of what the flags say was negotiated: both sides go by them."""
-    sealed, signed = Flag.CONFIDENTIALITY in gss.flags, Flag.INTEGRITY in gss.flags
     if gss.protocol == "ntlm":
         return watch.ssf
+    sealed, signed = Flag.CONFIDENTIALITY in gss.flags, Flag.INTEGRITY in gss.flags
     return gss.ssf if sealed else int(signed)
 
 
@@ -170,7 +168,7 @@ class GSSSPNEGOClient(ClientMechanism):
             gss, token = self._start()
             self._gss = gss
         else:
-            if not message or message[0] != _RESPONSE:  # a list of its own would replace ours
+            if not message or message[0] != RESPONSE:  # a list of its own would replace ours
                 raise MalformedMessageError("the server's token is no answer of SPNEGO")
             token = gss.step(message)
         if _is_forbidden(gss, ntlm=self._ntlm):
@@ -191,7 +189,9 @@ class GSSSPNEGOClient(ClientMechanism):
         """Hold NTLM's proof against the policy before it leaves: the server chose what is in it."""
         _check_policy(self._watch.ssf, "ntlm", *self._wanted)
         if self._watch.bound and self._peer.bound_to(self._channel).bindings is None:
-            raise NegotiationError("the server would have us bind the login to a channel of its")
+            raise NegotiationError(
+                "the server would have us bind the login to a channel of its own choice"
+            )
 
     @property
     def _wanted(self) -> tuple[int, int]:
@@ -330,8 +330,9 @@ class GSSSPNEGOServer(ServerMechanism):
         return open_context(protocol, self._peer.bound_to(self._channel), self._credentials, flags)
 
     def _conclude(self, gss: GSSContext) -> None:
+        peer = self._peer.bound_to(self._channel)
         bound = self._watch.bound if gss.protocol == "ntlm" else gss.bound
-        if self._peer.bindings is not None and not bound:
+        if peer.bindings is not None and not bound:
             raise not_bound()
         context = self._limits.context(
             gss, self._watch, self._properties, self._channel.external_ssf

@@ -202,13 +202,14 @@ class GSSAPIClient(ClientMechanism):
     def _step(self, message: bytes | None) -> bytes | None:
         if self._agreeing is not None:
             return self._agree(self._agreeing, message)
-        if self._gss is None:
-            self._gss = self._open()
+        gss = self._gss
+        if gss is None:
             if message:
                 raise MalformedMessageError("the server sent a token before the client's first")
+            gss = self._gss = self._open()
         elif not message:
             raise MalformedMessageError("the server sent no token where Kerberos needs one")
-        return self._establish(self._gss, message)
+        return self._establish(gss, message)
 
     def _open(self) -> GSSContext:
         _, greatest = self.properties.layer_ssf(self._channel.external_ssf)
@@ -322,15 +323,14 @@ class GSSAPIServer(ServerMechanism):
             if self._gss is None and message is None:
                 return b""  # the client is to speak first
             raise MalformedMessageError("the client sent no token where Kerberos needs one")
-        gss = self._gss
+        gss, peer = self._gss, self._peer.bound_to(self._channel)
         if gss is None:
-            peer = self._peer.bound_to(self._channel)
             gss = open_context("kerberos", peer, self._credentials, Flag(0))
             self._gss = gss
         token = gss.step(message)
         if not gss.complete:
             return token
-        if self._peer.bindings is not None and not gss.bound:
+        if peer.bindings is not None and not gss.bound:
             raise not_bound()
         self._credentials.forget()
         negotiation = _Negotiation(gss, self._properties, self._channel.external_ssf)

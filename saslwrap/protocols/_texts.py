@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["STRONGER", "STRONGER_OVER_TLS", "clean"]
+__all__ = ["STRONGER", "STRONGER_OVER_TLS"]
 
 STRONGER: Final = "raise min_ssf, set require_layer=True, or use TLS"
 STRONGER_OVER_TLS: Final = (
     "it does not count this TLS: connect without it, for a layer; where a server takes both, "
     "require_layer=True gives both"
 )
-
-_TEXT_LIMIT: Final = 200
-
-
-def clean(text: str) -> str:
-    """One printable line of a text that a peer wrote, or may have had a hand in."""
-    words = "".join(c if c.isprintable() else " " for c in text).split()
-    return " ".join(words)[:_TEXT_LIMIT]

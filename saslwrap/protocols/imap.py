@@ -30,10 +30,11 @@ from saslwrap.errors import (
     SASLError,
     TruncatedStreamError,
     UsageError,
+    one_line,
 )
 from saslwrap.exchange import Event, Exchange, Script, Send, transport_survives
 from saslwrap.mechanism import ClientMechanism, Mechanism, ServerMechanism
-from saslwrap.protocols._texts import STRONGER, STRONGER_OVER_TLS, clean
+from saslwrap.protocols._texts import STRONGER, STRONGER_OVER_TLS
 
 __all__ = ["IMAPAuthenticate", "IMAPAuthenticateServer"]
 
@@ -175,18 +176,18 @@ class IMAPAuthenticate(_Authenticate):
     def _hear_text(self, text: str) -> tuple[str | None, str]:
         """Take a response code and a text apart; hear capabilities, which may be in the code."""
         if not (match := _CODE.fullmatch(text)):
-            return None, clean(text)
+            return None, one_line(text)
         code = match[1].upper()
         if code == "CAPABILITY":
             self.capabilities = tuple((match[2] or "").upper().split())
-        return clean(code), clean(match[3])
+        return one_line(code), one_line(match[3])
 
     def _hear_result(self, line: str) -> None:
         match = _RESULT.fullmatch(line)
         if match is None or match[1] != self._tag:
             raise ProtocolError(
-                f"the server sent {clean(line)!r} during the login; a challenge or the result of "
-                f"{self._tag} was due. Finish what was asked before a login starts"
+                f"the server sent {one_line(line)!r} during the login; a challenge or the result "
+                f"of {self._tag} was due. Finish what was asked before a login starts"
             )
         self._due, self.status = False, match[2].upper()
         self.code, self.text = self._hear_text(match[3] or "")
@@ -335,7 +336,7 @@ class IMAPAuthenticateServer(_Authenticate):
     def _choose(self, name: str, initial: str) -> Generator[Event, None, bytes | None]:
         if (make := self._factories.get(name.upper())) is None:
             offer = ", ".join(self._factories) or "no mechanism"
-            unknown = f"the client asked for {clean(name) or 'nothing'}; there is {offer}"
+            unknown = f"the client asked for {one_line(name) or 'nothing'}; there is {offer}"
             raise (yield from self._refuse("NO", NegotiationError(unknown)))
         if initial and not self._initial_response:
             uncalled = "the client sent an initial response; SASL-IR was not offered"
@@ -378,7 +379,7 @@ class IMAPAuthenticateServer(_Authenticate):
 
     def _result(self, status: str, text: str, before: str = "") -> Send:
         self._unanswered = self._challenging = False
-        line = f"{before}{self.tag or '*'} {status} {clean(text)}\r\n"
+        line = f"{before}{self.tag or '*'} {status} {one_line(text)}\r\n"
         return Send(line.encode("ascii", "replace"))
 
     def _abort_message(self) -> bytes:

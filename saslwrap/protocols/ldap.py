@@ -30,10 +30,11 @@ from saslwrap.errors import (
     SASLError,
     TruncatedStreamError,
     UsageError,
+    one_line,
 )
 from saslwrap.exchange import Event, Exchange, Script, Send, transport_survives
 from saslwrap.mechanism import ClientMechanism, Mechanism, ServerMechanism
-from saslwrap.protocols._texts import STRONGER, STRONGER_OVER_TLS, clean
+from saslwrap.protocols._texts import STRONGER, STRONGER_OVER_TLS
 from saslwrap.protocols.ldap_messages import (
     MAX_MESSAGE_ID,
     NOTICE_OF_DISCONNECTION,
@@ -71,7 +72,7 @@ _TOO_WEAK: Final = (
 
 
 def _outcome(answer: Mapping[str, Any]) -> str:
-    text = clean(answer["diagnosticMessage"].decode(errors="replace"))
+    text = one_line(answer["diagnosticMessage"].decode(errors="replace"))
     return result_name(answer["resultCode"]) + (f", {text!r}" if text else "")
 
 
@@ -326,7 +327,7 @@ class LDAPBindServer(_Bind):
             yield from self._refuse(ResultCode.authMethodNotSupported, gone)
         if name not in self._factories:
             text = f"there is {', '.join(self._factories) or 'no mechanism'}"
-            error = NegotiationError(f"the client asked for {clean(name) or 'nothing'}; {text}")
+            error = NegotiationError(f"the client asked for {one_line(name) or 'nothing'}; {text}")
             yield from self._refuse(ResultCode.authMethodNotSupported, error, text)
         self._chosen = name
         try:
@@ -338,12 +339,12 @@ class LDAPBindServer(_Bind):
 
     def _tell(self, refusal: SASLError) -> Script:
         code, tell = next(answer for kind, *answer in _ANSWERS if isinstance(refusal, kind))
-        yield self._answer(code, clean(str(refusal)) if tell else "")
+        yield self._answer(code, one_line(str(refusal)) if tell else "")
 
     def _refuse(
         self, code: ResultCode, error: SASLError, text: str = ""
     ) -> Generator[Event, None, NoReturn]:
-        yield self._answer(code, clean(text))
+        yield self._answer(code, one_line(text))
         raise error
 
     def _answer(self, code: int, text: str = "", credentials: bytes | None = None) -> Send:

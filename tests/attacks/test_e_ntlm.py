@@ -219,6 +219,65 @@ def test_e2_relayed_message_without_its_mic_is_refused(timestamp: bool) -> None:
     assert_refused(ours, responded(cut_mic_off(message) if timestamp else message), "its MIC")
 
 
+def knowing_the_key(flags: int) -> Any:
+    """A client whose session key is empty, as the acceptor's would be."""
+    crypto, peer, key = spnego._ntlm_raw.crypto, hostile("client", "ntlm"), b""
+    peer._context_attr, peer._complete = flags, True
+    peer._sign_key_out = crypto.signkey(flags, key, "initiate")
+    peer._sign_key_in = crypto.signkey(flags, key, "accept")
+    peer._handle_out = crypto.rc4init(crypto.sealkey(flags, key, "initiate"))
+    peer._handle_in = crypto.rc4init(crypto.sealkey(flags, key, "accept"))
+    return peer
+
+
+@ntlm_alone
+def test_e2_relayed_message_without_its_session_key_is_refused() -> None:
+    """The attacker would know the key, and seal in Alice's name.
+
+    Guard: saslwrap/mechanisms/gss/ntlm.py: if exchanged and len(
+    """
+    messages, ours = spnego._ntlm_raw.messages, spnego_mechanism("server", ntlm=True)
+    alice = hostile("client", "ntlm")
+    negotiate = alice.step()
+    challenge = challenge_of(ours, negotiate)
+    genuine = messages.Authenticate.unpack(alice.step(challenge))
+    forged = messages.Authenticate(
+        genuine.flags,
+        genuine.lm_challenge_response,
+        genuine.nt_challenge_response,
+        domain_name=genuine.domain_name,
+        username=genuine.user_name,
+        version=messages.Version(10, 0, 0),
+    )
+    forged.mic = spnego._ntlm_raw.crypto.hmac_md5(b"", negotiate + challenge + forged.pack())
+    listed = spnego._spnego.pack_mech_type_list([spnego._spnego.GSSMech.ntlm.value])
+    mic = knowing_the_key(genuine.flags).sign(listed)
+    assert_refused(ours, responded(forged.pack(), mic, over=False), "no session key")
+
+
+@ntlm_alone
+def test_e2_server_does_not_choose_the_channel() -> None:
+    """The client signs what the challenge names; without TLS it is on none.
+
+    Guard: saslwrap/mechanisms/gss_spnego.py: if self._watch.bound and
+    """
+    messages, ours = spnego._ntlm_raw.messages, spnego_mechanism("client", ntlm=True)
+    answer = spnego._spnego.unpack_token(hostile("server", "negotiate").step(told(ours, None)))
+    genuine = messages.Challenge.unpack(answer.response_token)
+    information = genuine.target_info
+    information[messages.AvId.channel_bindings] = BINDING[:16]
+    bent = messages.Challenge(
+        genuine.flags,
+        genuine.server_challenge,
+        target_name=genuine.target_name,
+        target_info=information,
+        version=genuine.version,
+    )
+    for _ in range(2):
+        with pytest.raises(NegotiationError, match="a channel of its own choice"):
+            told(ours, responded(bent.pack(), over=False))
+
+
 @ntlm_alone
 def test_e2_message_with_another_signature_is_refused() -> None:
     """Guard: saslwrap/mechanisms/gss/ntlm.py: or not message.startswith(_AUTHENTICATE):"""
@@ -243,7 +302,7 @@ def test_e2_decoy_behind_the_message_hides_nothing() -> None:
 def test_e2_message_in_another_form_of_spnego_is_refused(form: str) -> None:
     """DER has one; pyspnego takes others, in which a message hides, and then a decoy is shown.
 
-    Guard: saslwrap/mechanisms/gss/tokens.py: if token[0] not in (_INITIAL, _RESPONSE):
+    Guard: saslwrap/mechanisms/gss/tokens.py: if token[0] not in (_INITIAL, RESPONSE):
     """
     ours = server(tls_server_end_point=BINDING)
     challenge_of(ours, spnego._ntlm_raw.messages.Negotiate(FLAGS).pack())
@@ -294,8 +353,8 @@ def test_e2_client_hands_out_nothing_for_a_weak_session(without: int) -> None:
 def test_e2_login_that_is_not_bound_to_the_servers_tls_is_refused(
     layer: str, binding: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guard: saslwrap/mechanisms/gssapi.py: if self._peer.bindings is not None and not gss.bound:
-    Guard: saslwrap/mechanisms/gss_spnego.py: if self._peer.bindings is not None and not bound:
+    """Guard: saslwrap/mechanisms/gssapi.py: if peer.bindings is not None and not gss.bound:
+    Guard: saslwrap/mechanisms/gss_spnego.py: if peer.bindings is not None and not bound:
     Guard: saslwrap/mechanisms/gss/ntlm.py: self.bound = any(pairs.get(_AV_BINDINGS, b""))
     Guard: saslwrap/mechanisms/gss/provider.py: bool(int(native.actual_flags) & _CHANNEL_BOUND)
     Guard: saslwrap/mechanisms/gss/provider.py: "channel_bindings": bindings,
@@ -396,7 +455,7 @@ def test_e16_token_in_a_form_that_der_does_not_have_is_not_read(
 ) -> None:
     """pyspnego reads it all the same.
 
-    Guard: saslwrap/mechanisms/gss/tokens.py: if token[0] not in (_INITIAL, _RESPONSE):
+    Guard: saslwrap/mechanisms/gss/tokens.py: if token[0] not in (_INITIAL, RESPONSE):
     Guard: saslwrap/mechanisms/gss/tokens.py: if mechanism != _SPNEGO or
     """
     ours = spnego_mechanism(role, ntlm=True)

@@ -206,7 +206,7 @@ def test_e2_server_that_opens_anew_is_refused(
 ) -> None:
     """The MIC over the list of mechanisms would cover the attacker's.
 
-    Guard: saslwrap/mechanisms/gss_spnego.py: if not message or message[0] != _RESPONSE:
+    Guard: saslwrap/mechanisms/gss_spnego.py: if not message or message[0] != RESPONSE:
     """
     write_ntlm_users(tmp_path, monkeypatch)
     client = kerberos_client()
@@ -366,7 +366,7 @@ WRONG: dict[str, bytes | None] = {
 def test_e16_wrong_message_is_refused_at_every_step(
     layer: str, role: Role, wrong: bytes | None
 ) -> None:
-    """Guard: saslwrap/mechanisms/gss_spnego.py: if not message or message[0] != _RESPONSE:
+    """Guard: saslwrap/mechanisms/gss_spnego.py: if not message or message[0] != RESPONSE:
     Guard: saslwrap/mechanisms/gss/provider.py: except Exception as error: # a provider's
     """
     refused = 0

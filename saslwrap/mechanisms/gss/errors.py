@@ -19,6 +19,7 @@ from saslwrap.errors import (
     OutOfSequenceError,
     SASLError,
     SecurityStatus,
+    one_line,
 )
 from saslwrap.mechanisms.gss.credentials import Peer, Source
 
@@ -138,8 +139,6 @@ _OTHER_CHANNEL: Final = (
 
 _SUPPLEMENTARY: Final = 0x2 | 0x4 | 0x8 | 0x10  # DUPLICATE, OLD, UNSEQ, GAP
 
-_TEXT_LIMIT = 200
-
 _MINOR = re.compile(r"Minor \(\d+\): (.*?)(?:, Context: |$)", re.DOTALL)
 _TRAILING_CODE = re.compile(r" -?\d+$")
 
@@ -227,7 +226,7 @@ def _no_library(error: ImportError) -> MechanismUnavailableError:
     return MechanismUnavailableError(
         "Kerberos is not usable here: the packages gssapi and krb5 come with the extra "
         "(pip install 'saslwrap[gssapi]') and need the system's library, libgssapi-krb5-2 or the "
-        f"like: {_line(str(error))}"
+        f"like: {one_line(str(error))}"
     )
 
 
@@ -263,12 +262,7 @@ def _detail(error: Exception) -> str:
     text = str(error)
     if minor := _MINOR.search(text):
         text = minor[1]
-    return _line(_TRAILING_CODE.sub("", text)) or type(error).__name__
-
-
-def _line(text: str) -> str:
-    words = "".join(c if c.isprintable() else " " for c in text).split()
-    return " ".join(words)[:_TEXT_LIMIT]
+    return one_line(_TRAILING_CODE.sub("", text)) or type(error).__name__
 
 
 def unwrap_error(error: Exception) -> SASLError:

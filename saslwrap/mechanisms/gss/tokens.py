@@ -12,10 +12,13 @@ from typing import Final
 
 from saslwrap.errors import MalformedMessageError
 
-__all__ = ["MAX_TOKEN", "open_token"]
+__all__ = ["MAX_TOKEN", "RESPONSE", "open_token"]
 
 MAX_TOKEN: Final = 65535
 """Octets: the largest that Windows takes (MaxTokenSize)."""
+
+RESPONSE: Final = 0xA1
+"""The first octet of SPNEGO's answers (NegTokenResp)."""
 
 _MOST_ELEMENTS: Final = 64
 _LONGEST_OID: Final = 32
@@ -28,7 +31,6 @@ _KERBEROS: Final = (
     bytes.fromhex("06092a864882f712010202"),  # Microsoft's slip of old
 )
 _INIT: Final = 0xA0
-_RESPONSE: Final = 0xA1
 _SEQUENCE: Final = 0x30
 _OID: Final = 0x06
 _OCTET_STRING: Final = 0x04
@@ -64,7 +66,7 @@ def open_token(token: bytes) -> bytes:
     if not token or token.startswith(_NTLM):
         return token
     try:
-        if token[0] not in (_INITIAL, _RESPONSE):
+        if token[0] not in (_INITIAL, RESPONSE):
             raise ValueError
         _walk(token)
         return _mechanism_token(token)
