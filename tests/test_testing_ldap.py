@@ -24,6 +24,7 @@ from anyio import (
 from anyio.abc import ByteStream
 
 import saslwrap.testing.ldap
+import saslwrap.testing.server
 from saslwrap import (
     AuthenticationError,
     DigestMD5Client,
@@ -758,8 +759,8 @@ async def test_results_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> Non
         failures.append(type(error))
         failed.set()
 
-    monkeypatch.setattr(saslwrap.testing.ldap, "_log", log)
-    monkeypatch.setattr(saslwrap.testing.ldap, "_FAREWELL", 0.01)
+    monkeypatch.setattr(saslwrap.testing.server, "_log", log)
+    monkeypatch.setattr(saslwrap.testing.server, "_FAREWELL", 0.01)
     server = LDAPServer({"cn=x": {"description": ["y" * 90_000]}}, USERS, idle_timeout=1)
     async with connected(server, 5000) as client:
         await client.log_in()

@@ -39,31 +39,16 @@ messages in a frame, in as many frames as the client's maxbuf asks for.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final, Self
+from typing import Final
 
-from anyio import (
-    AsyncContextManagerMixin,
-    BrokenResourceError,
-    ClosedResourceError,
-    EndOfStream,
-    aclose_forcefully,
-    create_task_group,
-    create_tcp_listener,
-    fail_after,
-    move_on_after,
-)
-from anyio.abc import AnyByteStream, SocketAttribute
-from anyio.from_thread import start_blocking_portal
+from anyio import fail_after
+from anyio.abc import AnyByteStream
 
-from saslwrap.anyio import SASLAttribute, SASLStream, authenticate
-from saslwrap.errors import ProtocolError, SASLError, UsageError
-from saslwrap.exchange import transport_survives
+from saslwrap.anyio import SASLAttribute
+from saslwrap.errors import ProtocolError
 from saslwrap.mechanism import ServerMechanism
-from saslwrap.mechanisms.digest_md5 import DigestMD5Server
 from saslwrap.properties import SecurityProperties
 from saslwrap.protocols.ldap import LDAPBindServer
 from saslwrap.protocols.ldap_messages import (
@@ -76,21 +61,15 @@ from saslwrap.protocols.ldap_messages import (
     result,
 )
 from saslwrap.testing.ldap_directory import Directory, SearchError
+from saslwrap.testing.server import Connection, SASLServer
 
 __all__ = ["LDAPServer"]
-
-logger: Final = logging.getLogger(__name__)
-
-_ADDRESS: Final = "127.0.0.1"
 
 #: The longest request, in octets.
 _REQUEST_LIMIT: Final = LDAPBindServer.PDU_LIMIT
 
 #: Results are sent once they have so many octets.
 _BATCH: Final = 32768
-
-#: Seconds that a client has to take our farewell.
-_FAREWELL: Final = 1.0
 
 _START_TLS: Final = b"1.3.6.1.4.1.1466.20037"
 _WHO_AM_I: Final = b"1.3.6.1.4.1.4203.1.11.3"
@@ -108,7 +87,7 @@ _RESPONSE_TAGS: Final[Mapping[str | bytes, int]] = {
 }
 
 
-class LDAPServer(AsyncContextManagerMixin):
+class LDAPServer(SASLServer):
     """A small LDAP server on loopback: `async with`, or `with server.in_thread()`.
 
     :param entries: attributes by DN, parents included: `{"cn=x": {"cn": ["x"]}}`
@@ -124,6 +103,8 @@ class LDAPServer(AsyncContextManagerMixin):
     An authzid is taken as it is said, and shown by "Who am I?".
     """
 
+    service = "ldap"
+
     def __init__(
         self,
         entries: Mapping[str, Mapping[str, Sequence[str | bytes]]],
@@ -135,15 +116,14 @@ class LDAPServer(AsyncContextManagerMixin):
         mechanisms: Mapping[str, Callable[[], ServerMechanism]] | None = None,
         idle_timeout: float = 300,
     ) -> None:
-        self.realm: Final = realm
-        self.host: Final = host
-        self.properties: Final = properties
-        self.idle_timeout: Final = idle_timeout
-        if mechanisms is None:
-            mechanisms = {"DIGEST-MD5": self._digest_md5}
-        self.mechanisms: Final = dict(mechanisms)
-        self._users: Final = dict(users or {})
-        self._port: int | None = None
+        super().__init__(
+            users,
+            realm=realm,
+            host=host,
+            properties=properties,
+            mechanisms=mechanisms,
+            idle_timeout=idle_timeout,
+        )
         self._directory: Final = Directory(
             entries,
             {
@@ -153,86 +133,20 @@ class LDAPServer(AsyncContextManagerMixin):
             },
         )
 
-    @property
-    def port(self) -> int:
-        """The TCP port, on 127.0.0.1; a `UsageError` while the server does not listen."""
-        if self._port is None:
-            raise UsageError("the server does not listen; enter it: async with server")
-        return self._port
-
-    @property
-    def url(self) -> str:
-        """Where the server is, by its own name: the system has to resolve that to 127.0.0.1."""
-        return f"ldap://{self.host}:{self.port}"
-
-    async def serve(self, stream: AnyByteStream) -> None:
-        """Serve one connection to its end, and close it. What the client does wrong ends here."""
-        connection = _Connection(self, self._directory, stream)
-        try:
-            await connection.run()
-        except Exception as error:
-            _log(error)
-            await connection.say_goodbye(*_farewell(error))
-        finally:
-            await aclose_forcefully(stream)
-
-    @contextmanager
-    def in_thread(self, backend: str = "asyncio") -> Iterator[Self]:
-        """Run in a thread of its own, for clients that block; the thread ends with the block."""
-        with start_blocking_portal(backend) as portal, portal.wrap_async_context_manager(self):
-            yield self
-
-    @asynccontextmanager
-    async def __asynccontextmanager__(self) -> AsyncIterator[Self]:
-        failure: Exception | None = None
-        async with (
-            await create_tcp_listener(local_host=_ADDRESS) as listener,
-            create_task_group() as tasks,
-        ):
-            self._port = listener.extra(SocketAttribute.local_port)
-            tasks.start_soon(listener.serve, self.serve)
-            try:
-                yield self
-            except Exception as error:  # a task group would wrap up what a test raises
-                failure = error
-            finally:
-                self._port = None
-                tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-
-    def _digest_md5(self) -> ServerMechanism:
-        return DigestMD5Server(
-            lambda username, _: self._users.get(username),
-            service="ldap",
-            host=self.host,
-            realms=[self.realm],
-            properties=self.properties,
-        )
-
-    def __repr__(self) -> str:
-        where = "not listening" if self._port is None else self.url
-        return f"<LDAPServer {where}>"
+    def _connection(self, transport: AnyByteStream) -> Connection:
+        return _Connection(self, self._directory, transport)
 
 
-class _Connection:
-    """One client. Its identity is None while nobody is logged in."""
+class _Connection(Connection):
+    """One client. Its identity is None while nobody is logged in (RFC 4513 section 4)."""
 
     def __init__(self, server: LDAPServer, directory: Directory, transport: AnyByteStream) -> None:
-        self._server: Final = server
+        super().__init__(transport, server.idle_timeout)
+        self._mechanisms: Final = server.mechanisms
         self._directory: Final = directory
-        self._transport: Final = transport
-        self._stream: Final = SASLStream(transport, None)
-        self._buffer = bytearray()
-        self._identity: str | None = None
 
     async def run(self) -> None:
-        """Answer requests until the client leaves.
-
-        :raises ProtocolError: the client broke the protocol
-        :raises TimeoutError: the client took too long
-        :raises BrokenResourceError: the connection broke, or its layer failed
-        """
+        """Answer requests until the client leaves."""
         while pdu := await self._next_request():
             request = decode(pdu)
             if request.message_id == 0:  # RFC 4511 section 4.1.1.1
@@ -243,71 +157,34 @@ class _Connection:
                 case "abandonRequest":
                     pass
                 case "bindRequest":
-                    await self._bind(pdu)
+                    await self._log_in(LDAPBindServer(self._mechanisms), pdu)
                 case _:
-                    await self._send(self._answer(pdu, request))
+                    await self._send_all(self._answer(pdu, request))
         await self._stream.aclose()
-
-    async def say_goodbye(self, code: int, text: str) -> None:
-        """Send a Notice of Disconnection, and give the client a moment to take it.
-
-        What it still sends is read and dropped: a system that closes over unread octets resets the
-        connection, and the notice could be lost.
-        """
-        with (
-            move_on_after(_FAREWELL),
-            suppress(BrokenResourceError, ClosedResourceError, EndOfStream, OSError),
-        ):
-            await self._stream.send(notice_of_disconnection(code, text))
-            await self._stream.send_eof()
-            while True:
-                await self._transport.receive()
 
     async def _next_request(self) -> bytes:
         """Read a whole message, `b""` at the end."""
-        with fail_after(self._server.idle_timeout):
+        with fail_after(self._idle_timeout):
             while (length := measure(self._buffer, _REQUEST_LIMIT)) is None or length > len(
                 self._buffer
             ):
-                try:
-                    self._buffer += await self._stream.receive()
-                except EndOfStream:
+                if not await self._receive_more():
                     return b""
         pdu = bytes(memoryview(self._buffer)[:length])
         del self._buffer[:length]
         return pdu
 
-    async def _send(self, messages: Iterable[bytes]) -> None:
+    async def _send_all(self, messages: Iterable[bytes]) -> None:
         batch = bytearray()
         for message in messages:
             batch += message
             if len(batch) >= _BATCH:
-                await self._send_batch(bytes(batch))
+                await self._send(bytes(batch))
                 batch.clear()
-        await self._send_batch(bytes(batch))
+        await self._send(bytes(batch))
 
-    async def _send_batch(self, batch: bytes) -> None:
-        with fail_after(self._server.idle_timeout):
-            await self._stream.send(batch)
-
-    async def _bind(self, pdu: bytes) -> None:
-        """Let the client log in; whatever comes of it, it is nobody before (RFC 4513 section 4).
-
-        What is left of the buffer goes along: past a success it is ciphertext. After a refusal the
-        stream gives it again.
-        """
-        self._identity = None
-        received, self._buffer = pdu + self._buffer, bytearray()
-        exchange = LDAPBindServer(self._server.mechanisms)
-        try:
-            with fail_after(self._server.idle_timeout):
-                await authenticate(self._stream, exchange, received=received)
-        except SASLError as error:
-            if not transport_survives(error):
-                raise
-            logger.info("a login failed: %s", error)
-        else:
-            self._identity = exchange.authzid or f"u:{exchange.authcid}"
+    def _farewell(self, error: Exception) -> bytes:
+        return notice_of_disconnection(*_reason(error))
 
     def _answer(self, pdu: bytes, request: Message) -> Iterable[bytes]:
         respond = partial(_respond, pdu, request)
@@ -381,7 +258,7 @@ def _operation_at(message: bytes | bytearray) -> int:
     return number + 2 + message[number + 1]
 
 
-def _farewell(error: Exception) -> tuple[ResultCode, str]:
+def _reason(error: Exception) -> tuple[ResultCode, str]:
     match error:
         case ProtocolError():
             return ResultCode.protocolError, str(error)
@@ -389,11 +266,3 @@ def _farewell(error: Exception) -> tuple[ResultCode, str]:
             return ResultCode.unavailable, "the client took too long"
         case _:
             return ResultCode.other, "the server had to give up"
-
-
-def _log(error: Exception) -> None:
-    expected = SASLError | TimeoutError | BrokenResourceError | ClosedResourceError
-    if isinstance(error, expected):
-        logger.warning("a connection failed: %s", str(error) or type(error).__name__)
-    else:
-        logger.error("a connection failed", exc_info=error)

@@ -1,0 +1,235 @@
+"""What the servers for tests share: a port on loopback, users who log in, an end in good form.
+
+`LoopbackServer` listens, `SASLServer` knows who may log in and how, `Connection` is one client's. A
+protocol adds what it says before and after the login.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import ClassVar, Final, Self
+
+from anyio import (
+    AsyncContextManagerMixin,
+    BrokenResourceError,
+    ClosedResourceError,
+    EndOfStream,
+    aclose_forcefully,
+    create_task_group,
+    create_tcp_listener,
+    fail_after,
+    move_on_after,
+)
+from anyio.abc import AnyByteStream, SocketAttribute
+from anyio.from_thread import start_blocking_portal
+
+from saslwrap.anyio import SASLStream, authenticate
+from saslwrap.errors import SASLError, UsageError
+from saslwrap.exchange import Exchange, transport_survives
+from saslwrap.mechanism import ServerMechanism
+from saslwrap.mechanisms.digest_md5 import DigestMD5Server
+from saslwrap.properties import SecurityProperties
+
+__all__ = ["Connection", "LoopbackServer", "SASLServer"]
+
+logger: Final = logging.getLogger(__name__)
+
+_ADDRESS: Final = "127.0.0.1"
+
+#: Seconds that a client has to take our farewell.
+_FAREWELL: Final = 1.0
+
+
+class LoopbackServer(AsyncContextManagerMixin, ABC):
+    """Listens on loopback while it is entered: `async with`, or `with server.in_thread()`."""
+
+    _port: int | None = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port, on 127.0.0.1; a `UsageError` while the server does not listen."""
+        if self._port is None:
+            raise UsageError("the server does not listen; enter it: async with server")
+        return self._port
+
+    @abstractmethod
+    async def serve(self, stream: AnyByteStream) -> None:
+        """Serve one connection to its end, and close it. What the client does wrong ends here."""
+
+    @contextmanager
+    def in_thread(self, backend: str = "asyncio") -> Iterator[Self]:
+        """Run in a thread of its own, for clients that block; the thread ends with the block."""
+        with start_blocking_portal(backend) as portal, portal.wrap_async_context_manager(self):
+            yield self
+
+    @asynccontextmanager
+    async def __asynccontextmanager__(self) -> AsyncIterator[Self]:
+        failure: Exception | None = None
+        async with (
+            await create_tcp_listener(local_host=_ADDRESS) as listener,
+            create_task_group() as tasks,
+        ):
+            self._port = listener.extra(SocketAttribute.local_port)
+            tasks.start_soon(listener.serve, self.serve)
+            try:
+                yield self
+            except Exception as error:  # a task group would wrap up what a test raises
+                failure = error
+            finally:
+                self._port = None
+                tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    def __repr__(self) -> str:
+        where = "not listening" if self._port is None else self._where()
+        return f"<{type(self).__name__} {where}>"
+
+    def _where(self) -> str:
+        return f"{_ADDRESS}:{self.port}"
+
+
+class SASLServer(LoopbackServer):
+    """A server that clients log in to.
+
+    :param users: passwords by username
+    :param realm: where the users are
+    :param host: the server's name, which a client's digest-uri must have
+    :param properties: what a login must give
+    :param mechanisms: factories by name, in place of DIGEST-MD5 over `users`
+    :param idle_timeout: seconds that a client has for its next request, for a login, and to take a
+        batch of results
+    """
+
+    #: IANA service name, which is the scheme of `url` too.
+    service: ClassVar[str]
+
+    def __init__(
+        self,
+        users: Mapping[str, str] | None,
+        *,
+        realm: str,
+        host: str,
+        properties: SecurityProperties,
+        mechanisms: Mapping[str, Callable[[], ServerMechanism]] | None,
+        idle_timeout: float,
+    ) -> None:
+        self.realm: Final = realm
+        self.host: Final = host
+        self.properties: Final = properties
+        self.idle_timeout: Final = idle_timeout
+        if mechanisms is None:
+            mechanisms = {"DIGEST-MD5": self._digest_md5}
+        self.mechanisms: Final = dict(mechanisms)
+        self._users: Final = dict(users or {})
+
+    @property
+    def url(self) -> str:
+        """Where the server is, by its own name: the system has to resolve that to 127.0.0.1."""
+        return f"{self.service}://{self.host}:{self.port}"
+
+    async def serve(self, stream: AnyByteStream) -> None:
+        """Serve one connection to its end, and close it. What the client does wrong ends here."""
+        connection = self._connection(stream)
+        try:
+            await connection.run()
+        except Exception as error:
+            _log(error)
+            await connection.say_goodbye(error)
+        finally:
+            await aclose_forcefully(stream)
+
+    @abstractmethod
+    def _connection(self, transport: AnyByteStream) -> Connection: ...
+
+    def _digest_md5(self) -> ServerMechanism:
+        return DigestMD5Server(
+            lambda username, _: self._users.get(username),
+            service=self.service,
+            host=self.host,
+            realms=[self.realm],
+            properties=self.properties,
+        )
+
+    def _where(self) -> str:
+        return self.url
+
+
+class Connection(ABC):
+    """One client, over a stream that has no layer yet. Its identity is None before a login."""
+
+    def __init__(self, transport: AnyByteStream, idle_timeout: float) -> None:
+        self._transport: Final = transport
+        self._idle_timeout: Final = idle_timeout
+        self._stream: Final = SASLStream(transport, None)
+        self._buffer = bytearray()
+        self._identity: str | None = None
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Answer requests until the client leaves.
+
+        :raises ProtocolError: the client broke the protocol
+        :raises TimeoutError: the client took too long
+        :raises BrokenResourceError: the connection broke, or its layer failed
+        """
+
+    @abstractmethod
+    def _farewell(self, error: Exception) -> bytes:
+        """Say in the protocol's words why the connection ends."""
+
+    async def say_goodbye(self, error: Exception) -> None:
+        """Tell the client why it ends here, and give it a moment to take that.
+
+        What it still sends is read and dropped: a system that closes over unread octets resets the
+        connection, and our words could be lost.
+        """
+        with (
+            move_on_after(_FAREWELL),
+            suppress(BrokenResourceError, ClosedResourceError, EndOfStream, OSError),
+        ):
+            await self._stream.send(self._farewell(error))
+            await self._stream.send_eof()
+            while True:
+                await self._transport.receive()
+
+    async def _receive_more(self) -> bool:
+        """Add to the buffer what comes next; False at the end."""
+        try:
+            self._buffer += await self._stream.receive()
+        except EndOfStream:
+            return False
+        return True
+
+    async def _send(self, data: bytes) -> None:
+        with fail_after(self._idle_timeout):
+            await self._stream.send(data)
+
+    async def _log_in(self, exchange: Exchange, request: bytes) -> None:
+        """Let the client log in; whatever comes of it, it is nobody before.
+
+        What is left of the buffer goes along with the request: past a success it is ciphertext.
+        After a refusal the stream gives it again.
+        """
+        self._identity = None
+        received, self._buffer = request + self._buffer, bytearray()
+        try:
+            with fail_after(self._idle_timeout):
+                await authenticate(self._stream, exchange, received=received)
+        except SASLError as error:
+            if not transport_survives(error):
+                raise
+            logger.info("a login failed: %s", error)
+        else:
+            self._identity = exchange.authzid or f"u:{exchange.authcid}"
+
+
+def _log(error: Exception) -> None:
+    expected = SASLError | TimeoutError | BrokenResourceError | ClosedResourceError
+    if isinstance(error, expected):
+        logger.warning("a connection failed: %s", str(error) or type(error).__name__)
+    else:
+        logger.error("a connection failed", exc_info=error)
