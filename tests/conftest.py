@@ -26,6 +26,8 @@ from tests.peers.kdc import alice_ticket as alice_ticket
 from tests.peers.kdc import krb5_environment as krb5_environment
 from tests.peers.kdc import realm as realm
 
+pytest_plugins = ["saslwrap.testing.plugin"]
+
 no_uvloop = pytest.mark.skipif(
     importlib.util.find_spec("uvloop") is None, reason="uvloop does not run here"
 )
