@@ -17,7 +17,7 @@ from anyio import (
 )
 from anyio.lowlevel import checkpoint
 
-from saslwrap.testing.checks import RULES, check_byte_stream
+from saslwrap.testing.checks.byte_stream import RULES, check_byte_stream
 from saslwrap.testing.streams import MemoryStream, memory_stream_pair
 from saslwrap.testing.tasks import CancelledRun, cancel_at, cancel_at_each, run_both
 

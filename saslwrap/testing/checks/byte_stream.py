@@ -11,8 +11,8 @@ hold raises `AssertionError` with its words.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import cycle
 from typing import Any, Final, TypeAlias, TypeVar
@@ -31,6 +31,7 @@ from anyio import (
 from anyio.abc import ByteStream
 from anyio.lowlevel import checkpoint
 
+from saslwrap.testing.checks.words import broken, expect, raises
 from saslwrap.testing.tasks import cancel_at, run_both, settle
 
 __all__ = ["RULES", "check_byte_stream"]
@@ -76,7 +77,7 @@ async def _hold(
         while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
             cause = cause.exceptions[0]
         what = f"nothing more in {patience} s" if isinstance(cause, TimeoutError) else repr(cause)
-        raise AssertionError(f"rule: {rule.__doc__} Instead: {what}") from cause
+        raise broken(rule, what) from cause
     finally:
         for stream in (first, second):
             with suppress(Exception):
@@ -86,26 +87,12 @@ async def _hold(
 # Words of the rules
 
 
-@contextmanager
-def _raises(kind: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except kind:
-        return
-    raise AssertionError(f"{kind.__name__} was not raised")
-
-
-def _expect(condition: object, text: str) -> None:
-    if not condition:
-        raise AssertionError(text)
-
-
 async def _exactly(stream: ByteStream, count: int, max_bytes: int = 65536) -> bytes:
     data = bytearray()
     while len(data) < count:
         chunk = await stream.receive(max_bytes)
-        _expect(chunk, "receive() gave no octets")
-        _expect(len(chunk) <= max_bytes, f"receive({max_bytes}) gave {len(chunk)} octets")
+        expect(chunk, "receive() gave no octets")
+        expect(len(chunk) <= max_bytes, f"receive({max_bytes}) gave {len(chunk)} octets")
         data += chunk
     return bytes(data)
 
@@ -143,28 +130,28 @@ async def _data(a: ByteStream, b: ByteStream, volume: int) -> None:
             data = source.randbytes(size)
             receive = partial(_exactly, b, size, max_bytes)
             _, received = await _together(partial(a.send, data), receive)
-            _expect(received == data, f"{size} octets arrived changed")
+            expect(received == data, f"{size} octets arrived changed")
 
 
 async def _empty_send(a: ByteStream, b: ByteStream, volume: int) -> None:
     """Sending nothing is no error and sends nothing."""
     for data in (b"", b"x", b"", b"y"):
         await a.send(data)
-    _expect(await _exactly(b, 2) == b"xy", "something else than b'xy' arrived")
+    expect(await _exactly(b, 2) == b"xy", "something else than b'xy' arrived")
 
 
 async def _half_close(a: ByteStream, b: ByteStream, volume: int) -> None:
     """After `send_eof` the peer reads what was sent, then EndOfStream; the other way goes on."""
     await a.send(b"last words")
     await a.send_eof()
-    _expect(await _exactly(b, 10) == b"last words", "other octets arrived")
+    expect(await _exactly(b, 10) == b"last words", "other octets arrived")
     for _ in range(2):
-        with _raises(EndOfStream):
+        with raises(EndOfStream):
             await b.receive()
     await b.send(b"answer")
-    _expect(await _exactly(a, 6) == b"answer", "other octets arrived")
+    expect(await _exactly(a, 6) == b"answer", "other octets arrived")
     await b.send_eof()
-    with _raises(EndOfStream):
+    with raises(EndOfStream):
         await a.receive()
 
 
@@ -172,9 +159,9 @@ async def _end(a: ByteStream, b: ByteStream, volume: int) -> None:
     """After `aclose` the peer reads what was sent, then EndOfStream, as often as it asks."""
     await a.send(b"last words")
     await a.aclose()
-    _expect(await _exactly(b, 10) == b"last words", "other octets arrived")
+    expect(await _exactly(b, 10) == b"last words", "other octets arrived")
     for _ in range(2):
-        with _raises(EndOfStream):
+        with raises(EndOfStream):
             await b.receive()
 
 
@@ -186,13 +173,13 @@ async def _end_while_receiving(a: ByteStream, b: ByteStream, volume: int) -> Non
         await a.aclose()
 
     outcome, _ = await run_both(b.receive, close)
-    _expect(isinstance(outcome, EndOfStream), f"{outcome!r}")
+    expect(isinstance(outcome, EndOfStream), f"{outcome!r}")
 
 
 async def _peer_gone(a: ByteStream, b: ByteStream, volume: int) -> None:
     """Sending to a peer that closed raises BrokenResourceError, once that is known."""
     await b.aclose()
-    with _raises(BrokenResourceError):
+    with raises(BrokenResourceError):
         while True:
             await a.send(b"anybody there?")
             await checkpoint()
@@ -202,9 +189,9 @@ async def _closed(a: ByteStream, b: ByteStream, volume: int) -> None:
     """A closed stream refuses with ClosedResourceError; closing it again is no error."""
     await a.aclose()
     await a.aclose()
-    with _raises(ClosedResourceError):
+    with raises(ClosedResourceError):
         await a.send(b"x")
-    with _raises(ClosedResourceError):
+    with raises(ClosedResourceError):
         await a.receive()
 
 
@@ -218,7 +205,7 @@ async def _closed_at_work(a: ByteStream, b: ByteStream, volume: int) -> None:
     work = partial(run_both, a.receive, partial(_flood, a, volume))
     outcomes, _ = await _together(work, close)
     for outcome in outcomes:
-        _expect(isinstance(outcome, ClosedResourceError), f"{outcome!r}")
+        expect(isinstance(outcome, ClosedResourceError), f"{outcome!r}")
 
 
 async def _closed_in_a_cancelled_scope(a: ByteStream, b: ByteStream, volume: int) -> None:
@@ -226,9 +213,9 @@ async def _closed_in_a_cancelled_scope(a: ByteStream, b: ByteStream, volume: int
     with CancelScope() as scope:
         scope.cancel()
         await a.aclose()
-    with _raises(ClosedResourceError):
+    with raises(ClosedResourceError):
         await a.send(b"x")
-    with _raises(EndOfStream):
+    with raises(EndOfStream):
         await b.receive()
 
 
@@ -237,12 +224,12 @@ async def _two_receivers(a: ByteStream, b: ByteStream, volume: int) -> None:
 
     async def disturb() -> None:
         await settle()
-        with _raises(BusyResourceError):
+        with raises(BusyResourceError):
             await b.receive()
         await a.send(b"x")
 
     received, _ = await _together(b.receive, disturb)
-    _expect(received == b"x", "something else than b'x' arrived")
+    expect(received == b"x", "something else than b'x' arrived")
 
 
 async def _two_senders(a: ByteStream, b: ByteStream, volume: int) -> None:
@@ -250,7 +237,7 @@ async def _two_senders(a: ByteStream, b: ByteStream, volume: int) -> None:
     async with create_task_group() as tasks:
         tasks.start_soon(_flood, a, volume)
         await settle()
-        with _raises(BusyResourceError):
+        with raises(BusyResourceError):
             await a.send(b"x")
         tasks.cancel_scope.cancel()
 
@@ -266,7 +253,7 @@ async def _full_duplex(a: ByteStream, b: ByteStream, volume: int) -> None:
         return received
 
     at_a, at_b = await _together(partial(both, a, there), partial(both, b, back))
-    _expect((at_a, at_b) == (back, there), "octets arrived changed")
+    expect((at_a, at_b) == (back, there), "octets arrived changed")
 
 
 async def _cancelled_before(a: ByteStream, b: ByteStream, volume: int) -> None:
@@ -276,13 +263,13 @@ async def _cancelled_before(a: ByteStream, b: ByteStream, volume: int) -> None:
     with CancelScope() as scope:
         scope.cancel()
         await a.send(b"never ")
-    _expect(scope.cancelled_caught, "send() was not cancelled")
+    expect(scope.cancelled_caught, "send() was not cancelled")
     with CancelScope() as scope:  # anyio's own, on uvloop, is not always cancelled
         scope.cancel()
         received = await b.receive()
     await a.send(b"after")
     received += await _exactly(b, 12 - len(received))
-    _expect(received == b"before after", "other octets arrived")
+    expect(received == b"before after", "other octets arrived")
 
 
 async def _cancelled_receive(a: ByteStream, b: ByteStream, volume: int) -> None:
@@ -302,17 +289,17 @@ async def _cancelled_receive(a: ByteStream, b: ByteStream, volume: int) -> None:
             received.extend(run.value or b"")
 
     await _together(send, receive)
-    _expect(received == data, "octets arrived changed")
+    expect(received == data, "octets arrived changed")
 
 
 async def _attributes(a: ByteStream, b: ByteStream, volume: int) -> None:
     """`extra` gives each of `extra_attributes`, the default for another, else a lookup error."""
     attributes: Mapping[Any, Callable[[], Any]] = a.extra_attributes
     for attribute, value in attributes.items():
-        _expect(type(a.extra(attribute)) is type(value()), f"{attribute!r} differs")
+        expect(type(a.extra(attribute)) is type(value()), f"{attribute!r} differs")
     unknown = object()
-    _expect(a.extra(unknown, "default") == "default", "the default was not given")
-    with _raises(TypedAttributeLookupError):
+    expect(a.extra(unknown, "default") == "default", "the default was not given")
+    with raises(TypedAttributeLookupError):
         a.extra(unknown)
 
 

@@ -1,0 +1,9 @@
+"""Contracts, as checks that run: of byte streams, contexts, mechanisms and exchanges.
+
+Each check tries rule after rule, on pairs that the caller makes. A rule that does not hold raises
+`AssertionError` with its words, and with what happened instead.
+"""
+
+from saslwrap.testing.checks.byte_stream import check_byte_stream
+
+__all__ = ["check_byte_stream"]
