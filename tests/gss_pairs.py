@@ -5,9 +5,6 @@ NTLM needs nothing but `write_ntlm_users`; Kerberos needs a realm, and a ticket 
 
 from __future__ import annotations
 
-import gc
-from traceback import walk_tb
-from types import BuiltinFunctionType, FrameType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from saslwrap import (
@@ -18,6 +15,7 @@ from saslwrap import (
     SecurityProperties,
 )
 from saslwrap.testing import ContextPair, MechanismPair, connect_mechanisms
+from saslwrap.testing.checks.leaks import kept_by, reachable
 from tests.peers.directory import ALICE
 
 if TYPE_CHECKING:
@@ -101,22 +99,6 @@ def check_both_ways(contexts: ContextPair, *messages: bytes) -> None:
             assert receiver.unseal(sender.seal(message)) == message
 
 
-def reachable(*roots: object) -> list[object]:
-    """Give all that lives through `roots`: what a dump of the process would tie to them.
-
-    Code, classes and modules are left out: through them everything reaches everything.
-    """
-    code = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, FrameType)
-    found: dict[int, object] = {}
-    pending = list(roots)
-    while pending:
-        one = pending.pop()
-        if id(one) not in found and not isinstance(one, code):
-            found[id(one)] = one
-            pending += gc.get_referents(one)
-    return list(found.values())
-
-
 def holding(secret: str, *roots: object) -> list[object]:
     """Give what of `roots` holds a secret: as text, as octets, or as NTLM's hash of it."""
     from spnego._ntlm_raw.crypto import ntowfv1
@@ -131,16 +113,5 @@ def holding(secret: str, *roots: object) -> list[object]:
 
 
 def tracebacks_of(error: BaseException) -> list[object]:
-    """Give the local variables that an error, its cause and its context keep alive.
-
-    Those of the tests are left out: they know every secret.
-    """
-    kept: list[object] = []
-    follow: BaseException | None = error
-    while follow is not None:
-        kept += [follow.args, vars(follow)]
-        for frame, _ in walk_tb(follow.__traceback__):
-            if not frame.f_globals["__name__"].startswith(("tests.", "_pytest")):
-                kept += frame.f_locals.values()
-        follow = follow.__cause__ or follow.__context__
-    return kept
+    """Give what an error keeps alive; the frames of the tests are left out."""
+    return kept_by(error, ("tests.", "_pytest"))

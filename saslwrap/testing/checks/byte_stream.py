@@ -76,8 +76,8 @@ async def _hold(
         cause: BaseException = error
         while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
             cause = cause.exceptions[0]
-        what = f"nothing more in {patience} s" if isinstance(cause, TimeoutError) else repr(cause)
-        raise broken(rule, what) from cause
+        late = f"nothing more in {patience} s" if isinstance(cause, TimeoutError) else ""
+        raise broken(rule, cause, late) from cause
     finally:
         for stream in (first, second):
             with suppress(Exception):

@@ -1,21 +1,57 @@
-"""What the checks share: the words that rules are made of.
+"""What the checks share: how rules are chosen and held, and the words that rules are made of.
 
 A rule is a function whose docstring says what holds. It raises `AssertionError`, or whatever a call
-raised that should not have; `broken` makes one sentence of it.
+raised that should not have; `hold` makes one sentence of both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+import pickle
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+from saslwrap.errors import SASLError, UsageError
 
 __all__: list[str] = []
 
+E = TypeVar("E", bound=BaseException)
+R = TypeVar("R", bound=Callable[..., Any])
 
-def broken(rule: Callable[..., Any], instead: str) -> AssertionError:
-    """Say that a rule does not hold, in its words."""
-    return AssertionError(f"rule: {rule.__doc__} Instead: {instead}")
+
+def _name_of(rule: Callable[..., Any]) -> str:
+    """Name a rule, as `leave_out` does."""
+    return rule.__name__.lstrip("_")
+
+
+def chosen(rules: Sequence[R], leave_out: Collection[str]) -> list[R]:
+    """Give the rules but those that are left out by name.
+
+    :raises UsageError: one of the names is no rule's
+    """
+    names = [_name_of(rule) for rule in rules]
+    if unknown := sorted({leave_out} if isinstance(leave_out, str) else set(leave_out) - {*names}):
+        raise UsageError(f"leave_out names {unknown}; the rules are {', '.join(names)}")
+    return [rule for rule in rules if _name_of(rule) not in leave_out]
+
+
+def broken(rule: Callable[..., Any], error: BaseException, instead: str = "") -> AssertionError:
+    """Say that a rule does not hold, in its words, and what happened instead."""
+    words = " ".join((rule.__doc__ or _name_of(rule)).split())
+    told = str(error) if isinstance(error, AssertionError) else repr(error)
+    return AssertionError(f"rule: {words} Instead: {instead or told}")
+
+
+def hold(rule: Callable[..., None], *arguments: Any) -> None:
+    """Hold a rule, which has to return.
+
+    :raises AssertionError: it does not
+    """
+    try:
+        rule(*arguments)
+    except Exception as error:
+        raise broken(rule, error) from error
 
 
 @contextmanager
@@ -28,7 +64,35 @@ def raises(kind: type[Exception]) -> Iterator[None]:
     raise AssertionError(f"{kind.__name__} was not raised")
 
 
+def caught(kind: type[E], call: Callable[[], object]) -> E:
+    """Give what `call` raises, as it is."""
+    try:
+        call()
+    except kind as error:
+        return error
+    raise AssertionError(f"{kind.__name__} was not raised")
+
+
 def expect(condition: object, text: str) -> None:
     """Expect a condition, else say `text`."""
     if not condition:
         raise AssertionError(text)
+
+
+def same_again(error: SASLError, again: SASLError) -> None:
+    """Expect a failure to be the one before, in an object of its own."""
+    expect(type(again) is type(error), f"first {error!r}, then {again!r}")
+    expect(str(again) == str(error), f"first {str(error)!r}, then {str(again)!r}")
+    expect(again is not error, "the same object was raised again")
+
+
+def not_copied(original: object) -> None:
+    """Expect that something can neither be copied nor pickled."""
+    for way in (copy.copy, copy.deepcopy, pickle.dumps):
+        with raises(TypeError):
+            way(original)
+
+
+def flipped(octets: bytes, place: int) -> bytes:
+    """Flip one bit, another one in each of eight octets."""
+    return octets[:place] + bytes([octets[place] ^ 1 << place % 8]) + octets[place + 1 :]

@@ -1,0 +1,518 @@
+"""The check has to find what it is for: each planted defect breaks the rule that is about it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import pytest
+
+from saslwrap.context import Buffer, SecurityContext
+from saslwrap.errors import (
+    ContextBusyError,
+    IntegrityError,
+    OutOfSequenceError,
+    ProtocolError,
+    SASLError,
+    UsageError,
+)
+from saslwrap.properties import QOP, Sizes, StreamSizes
+from saslwrap.testing import PROTECTIONS, ContextPair, check_security_context, context_pair
+from saslwrap.testing.checks import context as context_rules
+from saslwrap.testing.checks import threads
+from tests.support import ToySealer, ToyUnsealer, make_context
+
+OVERHEAD = 8
+MAXIMUM = 100
+
+# A sound layer of no strength: sequence number, message under a mask of it, checksum. Salted, so
+# that directions and logins differ.
+
+
+class Sealer:
+    """Seals one direction. Defects are planted in subclasses."""
+
+    def __init__(self, salt: str) -> None:
+        self.salt = salt
+        self.number = 0
+
+    def seal(self, message: memoryview) -> bytes:
+        number, self.number = self.number, self.number + 1
+        plaintext = bytes(message)
+        head = number.to_bytes(4, "big")
+        return head + self.mask(number, plaintext) + self.checksum(head, plaintext)
+
+    def mask(self, number: int, octets: bytes) -> bytes:
+        stream = random.Random(f"{self.salt} {number}").randbytes(len(octets))
+        return bytes(a ^ b for a, b in zip(octets, stream, strict=True))
+
+    def checksum(self, head: bytes, plaintext: bytes) -> bytes:
+        return zlib.crc32(self.salt.encode() + head + plaintext).to_bytes(4, "big")
+
+
+class Unsealer(Sealer):
+    """Opens one direction."""
+
+    def unseal(self, token: memoryview) -> bytes:
+        head, body, checksum = bytes(token[:4]), bytes(token[4:-4]), bytes(token[-4:])
+        self.check_number(head)
+        plaintext = self.mask(self.number, body)
+        self.check(head, plaintext, checksum)
+        self.number += 1
+        return plaintext
+
+    def check_number(self, head: bytes) -> None:
+        if head != self.number.to_bytes(4, "big"):
+            raise OutOfSequenceError
+
+    def check(self, head: bytes, plaintext: bytes, checksum: bytes) -> None:
+        if checksum != self.checksum(head, plaintext):
+            raise IntegrityError
+
+
+logins = iter(range(1 << 62))
+
+
+def make_pair(
+    sealer: type[Sealer] = Sealer,
+    unsealer: type[Unsealer] = Unsealer,
+    context: type[SecurityContext] = SecurityContext,
+    **changes: Any,
+) -> ContextPair:
+    login = next(logins)
+    there, back = f"there {login}", f"back {login}"
+    arguments: dict[str, Any] = {
+        "mechanism": "TOY",
+        "qop": QOP.AUTH_CONF,
+        "ssf": 128,
+        "cipher": "mask",
+        "stream_sizes": StreamSizes(4, 4, MAXIMUM, 2, 1),
+        "sizes": Sizes(4096, 8, 1, OVERHEAD),
+        "local_maxbuf": 1000,
+        "peer_maxbuf": MAXIMUM + OVERHEAD,
+        **changes,
+    }
+    return ContextPair(
+        context(sealer(there), unsealer(back), **arguments),
+        context(sealer(back), unsealer(there), **arguments),
+    )
+
+
+# Defects of sealers and unsealers
+
+
+class SealsInClear(Sealer):
+    def mask(self, number: int, octets: bytes) -> bytes:
+        return octets
+
+
+class OpensClear(Unsealer):
+    mask = SealsInClear.mask
+
+
+class SealsAlike(Sealer):
+    def seal(self, message: memoryview) -> bytes:
+        self.number = 0
+        return super().seal(message)
+
+
+class OpensAlike(Unsealer):
+    def unseal(self, token: memoryview) -> bytes:
+        self.number = 0
+        return super().unseal(token)
+
+
+class Swells(Sealer):
+    def seal(self, message: memoryview) -> bytes:
+        return super().seal(message) + bytes(len(message) > 50)
+
+
+class OpensSwollen(Unsealer):
+    def unseal(self, token: memoryview) -> bytes:
+        return super().unseal(token[:-1] if len(token) > 58 else token)
+
+
+class LosesEmptyMessages(Unsealer):
+    def unseal(self, token: memoryview) -> bytes:
+        return super().unseal(token) or b"?"
+
+
+class ReturnsABuffer(Unsealer):
+    def unseal(self, token: memoryview) -> Any:
+        return bytearray(super().unseal(token))
+
+
+class WorksInPlace(Unsealer):
+    def unseal(self, token: memoryview) -> bytes:
+        message = super().unseal(token)
+        if not token.readonly:
+            token[4:-4] = message
+        return message
+
+
+class IgnoresTheLastOctet(Unsealer):
+    def check(self, head: bytes, plaintext: bytes, checksum: bytes) -> None:
+        super().check(head, plaintext, checksum[:-1] + self.checksum(head, plaintext)[-1:])
+
+
+class IgnoresWhatFollows(Unsealer):
+    def unseal(self, token: memoryview) -> bytes:
+        return super().unseal(token[:-1] if token[-1] == 0 and len(token) == 40 else token)
+
+
+class TellsCausesApart(Unsealer):
+    def unseal(self, token: memoryview) -> bytes:
+        if len(token) < OVERHEAD:
+            raise IntegrityError("a token that is too short")
+        return super().unseal(token)
+
+
+class FailsOtherwise(Unsealer):
+    def unseal(self, token: memoryview) -> bytes:
+        if len(token) < OVERHEAD:
+            raise ProtocolError("a token that is too short")
+        return super().unseal(token)
+
+
+class Breaks(Unsealer):
+    def unseal(self, token: memoryview) -> bytes:
+        return super().unseal(token) if len(token) else b"" + token[0].to_bytes(1, "big")
+
+
+class TakesAnyNumber(Unsealer):
+    def check_number(self, head: bytes) -> None:
+        self.number = int.from_bytes(head, "big")
+
+
+class TakesLaterNumbers(Unsealer):
+    def check_number(self, head: bytes) -> None:
+        self.number = max(self.number, int.from_bytes(head, "big"))
+        super().check_number(head)
+
+
+class TakesTheLastAgain(Unsealer):
+    def check_number(self, head: bytes) -> None:
+        if self.number and int.from_bytes(head, "big") == self.number - 1:
+            self.number -= 1
+        super().check_number(head)
+
+
+class SealsBothWaysAlike(Sealer):
+    def __init__(self, salt: str) -> None:
+        super().__init__(salt.split()[1])
+
+
+class OpensBothWaysAlike(Unsealer):
+    def __init__(self, salt: str) -> None:
+        super().__init__(salt.split()[1])
+
+
+class SealsAllLoginsAlike(Sealer):
+    def __init__(self, salt: str) -> None:
+        super().__init__(salt.split()[0])
+
+
+class OpensAllLoginsAlike(Unsealer):
+    def __init__(self, salt: str) -> None:
+        super().__init__(salt.split()[0])
+
+
+class TellsThePlaintext(Unsealer):
+    def check(self, head: bytes, plaintext: bytes, checksum: bytes) -> None:
+        if checksum != self.checksum(head, plaintext):
+            error = IntegrityError()
+            error.add_note("no notes get out")
+            error.__dict__["plaintext"] = plaintext
+            raise error
+
+
+class SaysThePlaintext(Unsealer):
+    def check_number(self, head: bytes) -> None:
+        return
+
+    def check(self, head: bytes, plaintext: bytes, checksum: bytes) -> None:
+        if checksum != self.checksum(head, plaintext):
+            raise IntegrityError(f"bad: {plaintext.decode('latin-1')}")
+
+
+# Defects of contexts
+
+
+class CutsLongMessages(SecurityContext):
+    def seal(self, message: Buffer) -> bytes:
+        return super().seal(bytes(message)[:MAXIMUM])
+
+
+class FailsOverLongMessages(SecurityContext):
+    def seal(self, message: Buffer) -> bytes:
+        if len(message) > MAXIMUM:
+            self.fail(UsageError("too long"))
+        return super().seal(message)
+
+
+class TakesOctetsOnly(SecurityContext):
+    def seal(self, message: Buffer) -> bytes:
+        if isinstance(message, memoryview) and not message.contiguous:
+            raise UsageError("contiguous octets only")
+        return super().seal(message)
+
+
+class CountsItems(SecurityContext):
+    def unseal(self, token: Buffer) -> bytes:
+        return super().unseal(bytes(list(token)) if memoryview(token).itemsize > 1 else token)
+
+
+class LetsSealersIn(SecurityContext):
+    def seal(self, message: Buffer) -> bytes:
+        return self._seal(memoryview(bytes(message)))
+
+
+class Queues(SecurityContext):
+    def _until_free(self, call: Callable[[Buffer], bytes], data: Buffer) -> bytes:
+        while True:
+            with contextlib.suppress(ContextBusyError):
+                return call(data)
+            time.sleep(0.001)
+
+
+class QueuesSealers(Queues):
+    def seal(self, message: Buffer) -> bytes:
+        return self._until_free(super().seal, message)
+
+
+class QueuesUnsealers(Queues):
+    def unseal(self, token: Buffer) -> bytes:
+        return self._until_free(super().unseal, token)
+
+
+class OneLockForBoth(SecurityContext):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        object.__setattr__(self, "_unsealing", self._sealing)
+
+
+class ClosesWithAFailure(SecurityContext):
+    def close(self) -> None:
+        self._fault = self._fault or SASLError("closed")
+        super().close()
+
+
+class StaysOpen(SecurityContext):
+    def close(self) -> None:
+        return
+
+
+class IsCopied(SecurityContext):
+    def __reduce__(self) -> Any:
+        return object, ()
+
+
+class TakesLongTokens(SecurityContext):
+    def unseal(self, token: Buffer) -> bytes:
+        return super().unseal(bytes(token)[: self.local_maxbuf])
+
+
+class LivesOn(SecurityContext):
+    def unseal(self, token: Buffer) -> bytes:
+        kept = self._sealer, self._unsealer
+        try:
+            return super().unseal(token)
+        except SASLError:
+            self._sealer, self._unsealer = kept
+            raise
+
+
+class SealsOn(SecurityContext):
+    @property
+    def alive(self) -> bool:
+        return super().alive and not self.failed
+
+    def fail(self, error: SASLError) -> SASLError:
+        sealer = self._sealer
+        fault = super().fail(error)
+        self._sealer = sealer
+        return fault
+
+
+class FailsOtherwiseLater(SecurityContext):
+    def unseal(self, token: Buffer) -> bytes:
+        self.check_alive()
+        return super().unseal(token)
+
+    def check_alive(self) -> None:
+        if self.failed:
+            raise SASLError("it is dead")
+
+
+class RaisesTheSame(SecurityContext):
+    @property
+    def fault(self) -> SASLError | None:
+        return self._fault
+
+
+class HasACause(SecurityContext):
+    def unseal(self, token: Buffer) -> bytes:
+        try:
+            return super().unseal(token)
+        except IntegrityError as error:
+            raise error from ValueError("padding")
+
+
+class LetsGoOfThePlaintext(SecurityContext):
+    def unseal(self, token: Buffer) -> bytes:
+        opened = getattr(self._unsealer, "mask", lambda *_: b"")(0, bytes(token)[4:-4])
+        try:
+            return super().unseal(token)
+        finally:
+            del token, opened
+
+
+class LeavesThePlaintext(SecurityContext):
+    def unseal(self, token: Buffer) -> bytes:
+        mask = getattr(self._unsealer, "mask", lambda *_: b"")
+        opened = mask(getattr(self._unsealer, "number", 0), bytes(token)[4:-4])
+        message = super().unseal(token)
+        del opened
+        return message
+
+
+Options: TypeAlias = dict[str, Any]
+
+DEFECTS: list[tuple[str, Options, str]] = [
+    ("clear", {"sealer": SealsInClear, "unsealer": OpensClear}, "no four octets show"),
+    ("alike", {"sealer": SealsAlike, "unsealer": OpensAlike}, "equal messages have different"),
+    ("swells", {"sealer": Swells, "unsealer": OpensSwollen}, "A token is no longer"),
+    ("over maxbuf", {"peer_maxbuf": MAXIMUM}, "A token is no longer"),
+    ("no layer", {"qop": QOP.AUTH}, "what they say fits"),
+    ("ssf", {"ssf": 1}, "what they say fits"),
+    ("cipher", {"cipher": None}, "what they say fits"),
+    ("no cipher", {"qop": QOP.AUTH_INT, "ssf": 1}, "what they say fits"),
+    ("blocks", {"sizes": Sizes(4096, 8, 8, OVERHEAD)}, "what they say fits"),
+    ("maxbuf", {"peer_maxbuf": 1001}, "what they say fits"),
+    ("empty", {"unsealer": LosesEmptyMessages}, "of any size"),
+    ("bytearray", {"unsealer": ReturnsABuffer}, "bytes come out"),
+    ("in place", {"unsealer": WorksInPlace}, "is left as it was"),
+    ("octets only", {"context": TakesOctetsOnly}, "Any buffer"),
+    ("items", {"context": CountsItems}, "Any buffer"),
+    ("cuts", {"context": CutsLongMessages}, "A message over the maximum"),
+    ("latches", {"context": FailsOverLongMessages}, "A message over the maximum"),
+    ("lets in", {"context": LetsSealersIn}, "A second sealer"),
+    ("queues sealers", {"context": QueuesSealers}, "A second sealer"),
+    ("queues unsealers", {"context": QueuesUnsealers}, "A second unsealer"),
+    ("one lock", {"context": OneLockForBoth}, "unsealing goes on"),
+    ("fails closed", {"context": ClosesWithAFailure}, "After close"),
+    ("stays open", {"context": StaysOpen}, "After close"),
+    ("copied", {"context": IsCopied}, "neither be copied"),
+    ("last octet", {"unsealer": IgnoresTheLastOctet}, "with a flipped bit"),
+    ("what follows", {"unsealer": IgnoresWhatFollows}, "made longer"),
+    ("causes", {"unsealer": TellsCausesApart}, "one text for all"),
+    ("another error", {"unsealer": FailsOtherwise}, "is refused"),
+    ("a foreign error", {"unsealer": Breaks}, "cut short"),
+    ("any number", {"unsealer": TakesAnyNumber}, "comes again"),
+    ("later numbers", {"unsealer": TakesLaterNumbers}, "whose predecessor"),
+    ("the last again", {"unsealer": TakesTheLastAgain}, "comes again"),
+    (
+        "reflection",
+        {"sealer": SealsBothWaysAlike, "unsealer": OpensBothWaysAlike},
+        "back to its sender",
+    ),
+    (
+        "another login",
+        {"sealer": SealsAllLoginsAlike, "unsealer": OpensAllLoginsAlike},
+        "of another login",
+    ),
+    ("long tokens", {"context": TakesLongTokens}, "over `local_maxbuf`"),
+    ("lives on", {"context": LivesOn}, "is refused"),
+    ("fails otherwise", {"context": FailsOtherwiseLater}, "kills both directions"),
+    ("same object", {"context": RaisesTheSame}, "in new objects"),
+    ("seals on", {"context": SealsOn}, "kills both directions"),
+    ("cause", {"context": HasACause}, "has no cause"),
+    ("told", {"unsealer": TellsThePlaintext}, "shows no plaintext"),
+    ("said", {"unsealer": SaysThePlaintext}, "one text for all"),
+    ("kept", {"context": LeavesThePlaintext}, "shows no plaintext"),
+]
+
+
+def test_a_sound_context_passes() -> None:
+    check_security_context(make_pair)
+
+
+def test_the_control_of_the_traceback_passes() -> None:
+    """A frame that has let go of the plaintext is no offence."""
+    check_security_context(lambda: make_pair(context=LetsGoOfThePlaintext))
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [pytest.param(options, rule, id=name) for name, options, rule in DEFECTS],
+)
+def test_a_planted_defect_is_found_by_its_rule(
+    options: Options, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "PATIENCE", 0.2)
+    with pytest.raises(AssertionError, match=rf"^rule: .*({rule})"):
+        check_security_context(lambda: make_pair(**options))
+
+
+def test_ends_that_differ_are_found() -> None:
+    def make() -> tuple[SecurityContext, SecurityContext]:
+        return make_pair().client, make_pair(ssf=112).server
+
+    with pytest.raises(AssertionError, match="Both ends say the same"):
+        check_security_context(make)
+
+
+def test_both_ends_are_looked_at() -> None:
+    def make() -> tuple[SecurityContext, SecurityContext]:
+        login = next(logins)
+        sound, defect = make_pair(), make_pair(context=IsCopied)
+        assert login
+        return sound.client, _joined(sound, defect)
+
+    def _joined(sound: ContextPair, defect: ContextPair) -> SecurityContext:
+        defect.server._sealer, defect.server._unsealer = (
+            sound.server._sealer,
+            sound.server._unsealer,
+        )
+        return defect.server
+
+    with pytest.raises(AssertionError, match="neither be copied"):
+        check_security_context(make)
+
+
+def test_a_rule_can_be_left_out() -> None:
+    """The toys of the other tests know no directions and no logins."""
+
+    def toys() -> tuple[SecurityContext, SecurityContext]:
+        return make_context(ToySealer(), ToyUnsealer()), make_context(ToySealer(), ToyUnsealer())
+
+    check_security_context(toys, leave_out=["reflected", "foreign"])
+    with pytest.raises(AssertionError, match="back to its sender"):
+        check_security_context(toys, leave_out=["foreign"])
+
+
+@pytest.mark.parametrize("leave_out", [["round_trips"], "reflected"])
+def test_a_name_that_is_no_rule_is_refused(leave_out: Any) -> None:
+    with pytest.raises(UsageError, match="the rules are described, round_trip, "):
+        check_security_context(make_pair, leave_out=leave_out)
+
+
+def test_every_rule_has_its_words() -> None:
+    assert len({rule.__doc__ for rule in context_rules.RULES}) == len(context_rules.RULES)
+    assert all(rule.__doc__ for rule in context_rules.RULES)
+
+
+# Ours
+
+
+@pytest.mark.parametrize("maxbufs", [(65536, 65536), (64, 100), (1 << 20, 41)], ids=str)
+@pytest.mark.parametrize("protection", PROTECTIONS)
+def test_the_contexts_of_digest_md5(protection: str, maxbufs: tuple[int, int]) -> None:
+    client_maxbuf, server_maxbuf = maxbufs
+    check_security_context(
+        lambda: context_pair(protection, client_maxbuf=client_maxbuf, server_maxbuf=server_maxbuf)
+    )
