@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
-import zlib
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -15,92 +13,17 @@ from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import (
     ContextBusyError,
     IntegrityError,
-    OutOfSequenceError,
     ProtocolError,
     SASLError,
     UsageError,
 )
-from saslwrap.properties import QOP, Sizes, StreamSizes
+from saslwrap.properties import QOP, Sizes
 from saslwrap.testing import PROTECTIONS, ContextPair, check_security_context, context_pair
 from saslwrap.testing.checks import context as context_rules
 from saslwrap.testing.checks import threads
+from tests.sound import MAXIMUM, OVERHEAD, Sealer, Unsealer
+from tests.sound import sound_contexts as make_pair
 from tests.support import ToySealer, ToyUnsealer, make_context
-
-OVERHEAD = 8
-MAXIMUM = 100
-
-# A sound layer of no strength: sequence number, message under a mask of it, checksum. Salted, so
-# that directions and logins differ.
-
-
-class Sealer:
-    """Seals one direction. Defects are planted in subclasses."""
-
-    def __init__(self, salt: str) -> None:
-        self.salt = salt
-        self.number = 0
-
-    def seal(self, message: memoryview) -> bytes:
-        number, self.number = self.number, self.number + 1
-        plaintext = bytes(message)
-        head = number.to_bytes(4, "big")
-        return head + self.mask(number, plaintext) + self.checksum(head, plaintext)
-
-    def mask(self, number: int, octets: bytes) -> bytes:
-        stream = random.Random(f"{self.salt} {number}").randbytes(len(octets))
-        return bytes(a ^ b for a, b in zip(octets, stream, strict=True))
-
-    def checksum(self, head: bytes, plaintext: bytes) -> bytes:
-        return zlib.crc32(self.salt.encode() + head + plaintext).to_bytes(4, "big")
-
-
-class Unsealer(Sealer):
-    """Opens one direction."""
-
-    def unseal(self, token: memoryview) -> bytes:
-        head, body, checksum = bytes(token[:4]), bytes(token[4:-4]), bytes(token[-4:])
-        self.check_number(head)
-        plaintext = self.mask(self.number, body)
-        self.check(head, plaintext, checksum)
-        self.number += 1
-        return plaintext
-
-    def check_number(self, head: bytes) -> None:
-        if head != self.number.to_bytes(4, "big"):
-            raise OutOfSequenceError
-
-    def check(self, head: bytes, plaintext: bytes, checksum: bytes) -> None:
-        if checksum != self.checksum(head, plaintext):
-            raise IntegrityError
-
-
-logins = iter(range(1 << 62))
-
-
-def make_pair(
-    sealer: type[Sealer] = Sealer,
-    unsealer: type[Unsealer] = Unsealer,
-    context: type[SecurityContext] = SecurityContext,
-    **changes: Any,
-) -> ContextPair:
-    login = next(logins)
-    there, back = f"there {login}", f"back {login}"
-    arguments: dict[str, Any] = {
-        "mechanism": "TOY",
-        "qop": QOP.AUTH_CONF,
-        "ssf": 128,
-        "cipher": "mask",
-        "stream_sizes": StreamSizes(4, 4, MAXIMUM, 2, 1),
-        "sizes": Sizes(4096, 8, 1, OVERHEAD),
-        "local_maxbuf": 1000,
-        "peer_maxbuf": MAXIMUM + OVERHEAD,
-        **changes,
-    }
-    return ContextPair(
-        context(sealer(there), unsealer(back), **arguments),
-        context(sealer(back), unsealer(there), **arguments),
-    )
-
 
 # Defects of sealers and unsealers
 
@@ -468,9 +391,7 @@ def test_ends_that_differ_are_found() -> None:
 
 def test_both_ends_are_looked_at() -> None:
     def make() -> tuple[SecurityContext, SecurityContext]:
-        login = next(logins)
         sound, defect = make_pair(), make_pair(context=IsCopied)
-        assert login
         return sound.client, _joined(sound, defect)
 
     def _joined(sound: ContextPair, defect: ContextPair) -> SecurityContext:

@@ -1,6 +1,10 @@
 """What those need who test a client or a server that seals, and what our own tests run on."""
 
-from saslwrap.testing.checks import check_byte_stream, check_security_context
+from saslwrap.testing.checks import (
+    check_byte_stream,
+    check_mechanism_pair,
+    check_security_context,
+)
 from saslwrap.testing.faults import (
     SEGMENTATIONS,
     AtOnce,
@@ -46,6 +50,7 @@ __all__ = [
     "SplitHeaders",
     "StreamPair",
     "check_byte_stream",
+    "check_mechanism_pair",
     "check_security_context",
     "connect_mechanisms",
     "context_pair",

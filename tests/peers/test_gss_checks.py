@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from saslwrap.testing import check_security_context
-from tests.gss_pairs import LAYERS, gss_contexts, write_ntlm_users
+from saslwrap.testing import check_mechanism_pair, check_security_context
+from tests.gss_pairs import LAYERS, PROTECTIONS, gss_contexts, gss_pair, write_ntlm_users
+from tests.peers.directory import ALICE
 from tests.peers.kdc import Realm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytest.importorskip("spnego")
+
+WRONG = "an0ther-Pa55"
 
 
 @pytest.fixture(autouse=True)
@@ -26,3 +29,16 @@ def _credentials(alice_ticket: Realm, tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("protection", LAYERS)
 def test_the_contexts(protection: str) -> None:
     check_security_context(partial(gss_contexts, protection))
+
+
+@pytest.mark.parametrize("protection", PROTECTIONS)
+def test_the_mechanisms(protection: str) -> None:
+    wrong = {"username": ALICE.username, "password": WRONG}
+    if protection.startswith("ntlm"):
+        wrong = {"password": WRONG}
+    check_mechanism_pair(
+        partial(gss_pair, protection),
+        make_refused=partial(gss_pair, protection, client=wrong),
+        secrets=[ALICE.password, WRONG],
+        samples=32,
+    )

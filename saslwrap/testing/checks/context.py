@@ -41,6 +41,17 @@ def check_security_context(make_pair: MakeContexts, *, leave_out: Collection[str
         hold(rule, lambda: make_pair()[::-1])
 
 
+def expect_agreement(a: SecurityContext | None, b: SecurityContext | None) -> None:
+    """Expect both ends of a login to have come to the same: no layer, or one that works."""
+    if a is None or b is None:
+        expect(a is b, f"one end has {a!r}, the other one {b!r}")
+        return
+    ours, theirs = _terms(a), _terms(b)
+    expect(ours == theirs, f"one end has {ours}, the other one {theirs}")
+    for sender, receiver in ((a, b), (b, a)):
+        expect(receiver.unseal(sender.seal(b"?")) == b"?", "an octet arrived changed")
+
+
 def _terms(context: SecurityContext) -> tuple[str, str, int, str | None]:
     return context.mechanism, str(context.qop), context.ssf, context.cipher
 

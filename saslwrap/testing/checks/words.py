@@ -93,6 +93,11 @@ def not_copied(original: object) -> None:
             way(original)
 
 
+def places(length: int, most: int) -> range:
+    """Give places in `length` octets: each one, or at most `most`, evenly spread."""
+    return range(0, length, max(1, -(-length // most)))
+
+
 def flipped(octets: bytes, place: int) -> bytes:
     """Flip one bit, another one in each of eight octets."""
     return octets[:place] + bytes([octets[place] ^ 1 << place % 8]) + octets[place + 1 :]
