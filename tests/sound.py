@@ -9,6 +9,7 @@ import hmac
 import itertools
 import random
 import zlib
+from collections.abc import Generator
 from typing import Any
 
 from saslwrap.context import SecurityContext
@@ -18,7 +19,11 @@ from saslwrap.errors import (
     MalformedMessageError,
     MutualAuthenticationError,
     OutOfSequenceError,
+    ProtocolError,
+    SASLError,
+    UsageError,
 )
+from saslwrap.exchange import Event, Exchange, Script, Send, transport_survives
 from saslwrap.mechanism import ClientMechanism, Mechanism, ServerMechanism
 from saslwrap.properties import QOP, SecurityProperties, Sizes, StreamSizes
 from saslwrap.testing import ContextPair
@@ -182,3 +187,121 @@ class SoundServer(SoundMechanism, ServerMechanism):
         self.authcid = name.decode()
         self.finish(b"server", b"client")
         return self.proof(b"server")
+
+
+# The login, as a protocol of lines carries it:
+#
+#   C: AUTH      S: +challenge      C: response      S: OK proof, or NO
+#
+# `*` in place of a response gives up; it is answered with NO.
+
+
+class SoundLines(Exchange):
+    """What both halves share."""
+
+    LIMIT = 100
+
+    def _measure(self, buffer: bytearray) -> int | None:
+        length = buffer.find(b"\n", 0, self.LIMIT) + 1
+        if not length and len(buffer) >= self.LIMIT:
+            raise ProtocolError(f"a line over {self.LIMIT} octets")
+        return length or None
+
+    def line(self) -> Generator[Event, None, bytes]:
+        return (yield from self._message())[:-1]
+
+
+class SoundLogin(SoundLines):
+    """The client's half."""
+
+    due = False  # an answer of the server's
+    challenged = False
+    last = b"NO"  # that it has said
+
+    def _run(self) -> Script:
+        line = yield from self.say(b"AUTH")
+        while line.startswith(b"+"):
+            line = yield from self.say((yield from self._ask(line[1:])) or b"")
+        yield from self.conclude(line)
+
+    def say(self, line: bytes) -> Generator[Event, None, bytes]:
+        self.due, self.challenged = True, False
+        yield Send(line + b"\n")
+        return (yield from self.hear())
+
+    def hear(self) -> Generator[Event, None, bytes]:
+        line = yield from self.line()
+        self.due, self.challenged, self.last = False, line.startswith(b"+"), line
+        return line
+
+    def conclude(self, line: bytes) -> Script:
+        if line == b"NO":
+            raise AuthenticationError("the server says NO")
+        if not line.startswith(b"OK "):
+            raise ProtocolError("the server says neither OK nor NO")
+        yield from self._ask_mechanism(line[3:])
+        self._require_complete()
+
+    def _tell(self, refusal: SASLError) -> Script:
+        if transport_survives(refusal):
+            yield from self._aborted()
+
+    def _abort_message(self) -> bytes:
+        if not self.challenged:
+            return b""
+        self.due, self.challenged = True, False
+        return b"*\n"
+
+    def _aborted(self) -> Script:
+        line = (yield from self.hear()) if self.due else self.last
+        if self.challenged:
+            line = yield from self.say(b"*")
+        if line != b"NO":
+            raise ProtocolError("the server does not say NO")
+
+
+class SoundLoginServer(SoundLines):
+    """The server's half."""
+
+    asked = False  # and not answered
+    begun = False
+    succeeded = False
+
+    def _run(self) -> Script:
+        if (yield from self.line()) != b"AUTH":
+            raise ProtocolError("the client asks for something else")
+        message: bytes | None = None
+        self.begun = self.asked = True
+        while True:
+            reply = yield from self._ask(message)
+            if self.mechanism is not None and self.mechanism.complete:
+                break
+            message = yield from self.challenge(reply)
+        self.succeeded = True
+        yield Send(b"OK " + (reply or b"") + b"\n")
+
+    def challenge(self, challenge: bytes | None) -> Generator[Event, None, bytes]:
+        self.asked = False
+        yield Send(b"+" + (challenge or b"") + b"\n")
+        response = yield from self.line()
+        self.asked = True
+        if response == b"*":
+            yield Send(b"NO\n")
+            raise AuthenticationError("the client gave up")
+        return response
+
+    def _tell(self, refusal: SASLError) -> Script:
+        yield Send(b"NO\n")
+
+    def abort(self) -> bytes:
+        if self.succeeded:
+            raise UsageError("the client was told of success")
+        return super().abort()
+
+    def _abort_message(self) -> bytes:
+        return b"NO\n" if self.asked else b""
+
+    def _aborted(self) -> Script:
+        if self.begun and not self.asked:
+            yield from self.line()
+            yield Send(b"NO\n")

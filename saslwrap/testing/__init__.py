@@ -2,6 +2,7 @@
 
 from saslwrap.testing.checks import (
     check_byte_stream,
+    check_exchange,
     check_mechanism_pair,
     check_security_context,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "SplitHeaders",
     "StreamPair",
     "check_byte_stream",
+    "check_exchange",
     "check_mechanism_pair",
     "check_security_context",
     "connect_mechanisms",

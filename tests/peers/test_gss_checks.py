@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from saslwrap.testing import check_mechanism_pair, check_security_context
+from saslwrap.testing import check_exchange, check_mechanism_pair, check_security_context
 from tests.gss_pairs import LAYERS, PROTECTIONS, gss_contexts, gss_pair, write_ntlm_users
 from tests.peers.directory import ALICE
 from tests.peers.kdc import Realm
+from tests.test_testing_checks_exchange import WRAPS, Wrap
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,3 +43,9 @@ def test_the_mechanisms(protection: str) -> None:
         secrets=[ALICE.password, WRONG],
         samples=32,
     )
+
+
+@pytest.mark.parametrize("protection", ["gssapi-256", "spnego-256", "ntlm-128"])
+@pytest.mark.parametrize("wrap", [wrap for wrap in WRAPS if wrap.__name__ != "ldap_login"])
+def test_the_exchanges(wrap: Wrap, protection: str) -> None:
+    check_exchange(lambda: wrap(*gss_pair(protection)), samples=32)
