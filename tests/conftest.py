@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from saslwrap.anyio import SASLStream, authenticate
 from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer
+from saslwrap.testing import StreamPair, authenticated_streams
 from saslwrap.testing.pairs import HOST, MechanismPair, mechanism_pair
 from saslwrap.testing.tasks import run_both
 from tests.peers.kdc import alice_ticket as alice_ticket
@@ -78,12 +79,11 @@ async def log_in(
 
 async def logged_in(
     client: AnyByteStream, server: AnyByteStream, mechanisms: MechanismPair | str = "rc4"
-) -> tuple[SASLStream, SASLStream]:
+) -> StreamPair:
     """Authenticate both ends, which has to succeed."""
-    at_client, at_server = await log_in(client, server, mechanisms)
-    assert isinstance(at_client, SASLStream), at_client
-    assert isinstance(at_server, SASLStream), at_server
-    return at_client, at_server
+    if isinstance(mechanisms, str):
+        mechanisms = mechanism_pair(mechanisms)
+    return await authenticated_streams(*exchange_pair(mechanisms), transports=(client, server))
 
 
 async def talk(client: AnyByteStream, server: AnyByteStream) -> None:

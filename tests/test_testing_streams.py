@@ -5,12 +5,16 @@ from functools import partial
 import pytest
 from anyio import BrokenResourceError, BusyResourceError, ClosedResourceError, EndOfStream
 
+from saslwrap import DigestMD5Client
 from saslwrap.anyio import SASLAttribute, SASLStream
-from saslwrap.testing import PROTECTIONS
+from saslwrap.errors import AuthenticationError
+from saslwrap.testing import PROTECTIONS, MechanismPair, authenticated_streams, mechanism_pair
 from saslwrap.testing.checks import check_byte_stream
+from saslwrap.testing.pairs import HOST, USERNAME
 from saslwrap.testing.streams import MemoryStream, memory_stream_pair, stream_pair
-from saslwrap.testing.tasks import cancel_at, run_both, settle
-from tests.conftest import talk, tcp_pair
+from saslwrap.testing.tasks import cancel_at, run_both, settle, succeeded
+from tests.conftest import exchange_pair, talk, tcp_pair
+from tests.sound import SoundClient, SoundServer
 
 pytestmark = pytest.mark.anyio
 
@@ -149,3 +153,46 @@ async def test_a_seed_makes_the_wire_the_same() -> None:
 
     assert await wire(1) == await wire(1)
     assert len({await wire(1), await wire(2), await wire(None), await wire(None)}) == 4
+
+
+async def test_a_sealed_pair_of_another_mechanism_talks() -> None:
+    pair = stream_pair(MechanismPair(SoundClient(), SoundServer()))
+    await talk(pair.client, pair.server)
+    assert pair.client.extra(SASLAttribute.mechanism) == "TOY"
+
+
+@pytest.mark.parametrize("protection", PROTECTIONS)
+async def test_two_exchanges_log_in_over_two_streams(protection: str) -> None:
+    pair = await authenticated_streams(*exchange_pair(mechanism_pair(protection)))
+    await talk(pair.client, pair.server)
+    assert pair.server.extra(SASLAttribute.authcid) == USERNAME
+
+
+async def test_two_exchanges_log_in_over_tcp_and_again() -> None:
+    first = await authenticated_streams(
+        *exchange_pair(mechanism_pair("des")), transports=await tcp_pair()
+    )
+    async with first.client, first.server:
+        again = await authenticated_streams(*exchange_pair(mechanism_pair()), transports=first)
+        assert again == first
+        await talk(*again)
+        assert first.client.extra(SASLAttribute.cipher) == "rc4"
+
+
+async def test_a_login_that_fails_says_both_sides_reasons() -> None:
+    wrong = DigestMD5Client(USERNAME, "wrong", service="ldap", host=HOST)
+    halves = exchange_pair(MechanismPair(wrong, mechanism_pair().server))
+    with pytest.raises(AuthenticationError) as caught:
+        await authenticated_streams(*halves)
+    assert "invalidCredentials" in str(caught.value)
+    assert "the login was refused" in str(caught.value.__cause__)
+
+
+async def test_what_only_one_call_raised_is_raised() -> None:
+    error = KeyError("x")
+    for outcomes in ((error, 1), (1, error)):
+        with pytest.raises(KeyError) as caught:
+            succeeded(*outcomes)
+        assert caught.value is error
+        assert caught.value.__cause__ is None
+    assert succeeded(1, "two") == (1, "two")

@@ -30,7 +30,14 @@ from saslwrap.testing.pairs import (
     layer_pair,
     mechanism_pair,
 )
-from saslwrap.testing.streams import MemoryStream, StreamPair, memory_stream_pair, stream_pair
+from saslwrap.testing.sockets import SocketPair, authenticated_sockets
+from saslwrap.testing.streams import (
+    MemoryStream,
+    StreamPair,
+    authenticated_streams,
+    memory_stream_pair,
+    stream_pair,
+)
 
 __all__ = [
     "PROTECTIONS",
@@ -48,8 +55,11 @@ __all__ = [
     "MemoryStream",
     "OneOctet",
     "RandomSizes",
+    "SocketPair",
     "SplitHeaders",
     "StreamPair",
+    "authenticated_sockets",
+    "authenticated_streams",
     "check_byte_stream",
     "check_exchange",
     "check_mechanism_pair",

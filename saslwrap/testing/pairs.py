@@ -1,7 +1,10 @@
 """Two ends of one login, connected in memory: mechanisms, contexts, layers.
 
-Every pair is made by a real DIGEST-MD5 login; nothing in it is a stand-in. With a `seed` the nonces
-are the same each time, and so is every octet that is sealed: for golden tests only.
+Every pair is made by a real login; nothing in it is a stand-in. By the name of a protection it is
+one with DIGEST-MD5, and with a `seed` the nonces are the same each time, and so is every octet that
+is sealed: for golden tests only. Other mechanisms come as a `MechanismPair`:
+
+    context_pair(MechanismPair(GSSAPIClient(...), GSSAPIServer(...)))
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from saslwrap.context import SecurityContext
@@ -19,6 +23,7 @@ from saslwrap.mechanisms.digest_md5 import DigestMD5Client, DigestMD5Server
 from saslwrap.properties import CIPHER_NAMES, SecurityProperties
 
 __all__ = [
+    "DEFAULT_MAXBUF",
     "HOST",
     "PASSWORD",
     "PROTECTIONS",
@@ -39,6 +44,9 @@ USERNAME = "alice"
 PASSWORD = "s3cret-Pa55"  # noqa: S105 - nobody's
 REALM = "example.com"
 HOST = "localhost"
+
+#: What either side can receive, in octets, unless it is said.
+DEFAULT_MAXBUF = 65536
 
 #: Every layer of DIGEST-MD5: auth-int, and auth-conf by the name of its cipher.
 PROTECTIONS = ("auth-int", *CIPHER_NAMES)
@@ -65,11 +73,15 @@ class LayerPair(NamedTuple):
     server: SecurityLayer
 
 
-def properties_for(protection: str, *, max_buffer: int = 65536) -> SecurityProperties:
-    """Ask for exactly one protection.
+def properties_for(
+    protection: str | SecurityProperties, *, max_buffer: int = 65536
+) -> SecurityProperties:
+    """Ask for exactly one protection, or for what properties say, with another maxbuf.
 
-    :param protection: `"auth"`, `"auth-int"`, or the name of a cipher of auth-conf
+    :param protection: `"auth"`, `"auth-int"`, or the name of a cipher of auth-conf; or properties
     """
+    if isinstance(protection, SecurityProperties):
+        return replace(protection, max_buffer=max_buffer)
     if protection in ("auth", "auth-int"):
         ssf = int(protection == "auth-int")
         return SecurityProperties(min_ssf=ssf, max_ssf=ssf, max_buffer=max_buffer)
@@ -82,20 +94,33 @@ def get_secret(username: str, realm: str) -> str | None:
 
 
 def mechanism_pair(
-    protection: str = "rc4",
+    protection: str | SecurityProperties = "rc4",
     *,
-    client_maxbuf: int = 65536,
-    server_maxbuf: int = 65536,
+    offer: str | SecurityProperties | None = None,
+    client_maxbuf: int = DEFAULT_MAXBUF,
+    server_maxbuf: int = DEFAULT_MAXBUF,
+    authzid: str | None = None,
     service: str = "ldap",
     seed: int | None = None,
 ) -> MechanismPair:
-    """Make both sides of a DIGEST-MD5 login; no step is taken yet."""
+    """Make both sides of a DIGEST-MD5 login; no step is taken yet.
+
+    :param protection: what the client wants: `"auth"`, one of `PROTECTIONS`, or properties
+    :param offer: what the server offers, None for the same
+    :param client_maxbuf: what the client can receive, in octets
+    :param server_maxbuf: what the server can receive, in octets
+    :param authzid: on whose behalf the client logs in, None for itself
+    :param service: IANA service name
+    :param seed: makes the nonces the same each time
+    """
+    offer = protection if offer is None else offer
     return MechanismPair(
         DigestMD5Client(
             USERNAME,
             PASSWORD,
             service=service,
             host=HOST,
+            authzid=authzid,
             properties=properties_for(protection, max_buffer=client_maxbuf),
             generate_cnonce=_nonces(seed, "client"),
         ),
@@ -104,7 +129,7 @@ def mechanism_pair(
             service=service,
             host=HOST,
             realms=[REALM],
-            properties=properties_for(protection, max_buffer=server_maxbuf),
+            properties=properties_for(offer, max_buffer=server_maxbuf),
             generate_nonce=_nonces(seed, "server"),
         ),
     )
@@ -122,32 +147,56 @@ def connect_mechanisms(client: ClientMechanism, server: ServerMechanism) -> None
 
 
 def context_pair(
-    protection: str = "rc4",
+    protection: str | MechanismPair = "rc4",
     *,
-    client_maxbuf: int = 65536,
-    server_maxbuf: int = 65536,
+    client_maxbuf: int = DEFAULT_MAXBUF,
+    server_maxbuf: int = DEFAULT_MAXBUF,
     seed: int | None = None,
 ) -> ContextPair:
     """Log in and give both contexts.
 
-    :param protection: one of `PROTECTIONS`
+    :param protection: one of `PROTECTIONS`; or both sides of a login of any mechanism, which have
+        their own maxbuf
     :param client_maxbuf: what the client can receive, in octets
     :param server_maxbuf: what the server can receive, in octets
+    :param seed: makes every sealed octet the same each time
+    :raises UsageError: the login brings no layer; or a ready pair is to get a maxbuf or a seed
+    :raises SASLError: what either side raised
     """
-    client, server = mechanism_pair(
-        protection, client_maxbuf=client_maxbuf, server_maxbuf=server_maxbuf, seed=seed
-    )
+    if isinstance(protection, str):
+        pair = mechanism_pair(
+            protection, client_maxbuf=client_maxbuf, server_maxbuf=server_maxbuf, seed=seed
+        )
+    else:
+        _leave_as_it_is(client_maxbuf, server_maxbuf, seed)
+        pair = protection
+    return _contexts_of(pair)
+
+
+def _leave_as_it_is(client_maxbuf: int, server_maxbuf: int, seed: int | None) -> None:
+    if (client_maxbuf, server_maxbuf, seed) != (DEFAULT_MAXBUF, DEFAULT_MAXBUF, None):
+        raise UsageError(
+            "a ready pair has its own maxbuf and nonces: give client_maxbuf, server_maxbuf and "
+            "seed to mechanism_pair, or their like to the mechanisms"
+        )
+
+
+def _contexts_of(pair: MechanismPair) -> ContextPair:
+    client, server = pair
     connect_mechanisms(client, server)
     if client.context is None or server.context is None:
-        raise UsageError(f"{protection!r} brings no layer; take one of {', '.join(PROTECTIONS)}")
+        raise UsageError(
+            f"this login with {client.name} brings no layer; ask for one, with DIGEST-MD5 by one "
+            f"of {', '.join(PROTECTIONS)}"
+        )
     return ContextPair(client.context, server.context)
 
 
 def layer_pair(
-    protection: str = "rc4",
+    protection: str | MechanismPair = "rc4",
     *,
-    client_maxbuf: int = 65536,
-    server_maxbuf: int = 65536,
+    client_maxbuf: int = DEFAULT_MAXBUF,
+    server_maxbuf: int = DEFAULT_MAXBUF,
     seed: int | None = None,
 ) -> LayerPair:
     """Log in and give both layers; as `context_pair`."""

@@ -2,6 +2,7 @@
 
     client, server = memory_stream_pair()
     client, server = stream_pair("rc4")
+    client, server = await authenticated_streams(LDAPBind(...), LDAPBindServer(...))
 
 What a `MemoryStream` keeps of TCP: octets without borders; a limit on what is under way, at which
 the sender waits; an end of its own for each direction. What it adds: no clock and no kernel, so a
@@ -10,6 +11,7 @@ test on it runs the same way each time.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from anyio import (
@@ -22,10 +24,18 @@ from anyio import (
 from anyio.abc import AnyByteStream, ByteStream
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
-from saslwrap.anyio import SASLStream
-from saslwrap.testing.pairs import context_pair
+from saslwrap.anyio import SASLStream, authenticate
+from saslwrap.exchange import Exchange
+from saslwrap.testing.pairs import DEFAULT_MAXBUF, MechanismPair, context_pair
+from saslwrap.testing.tasks import run_both, succeeded
 
-__all__ = ["MemoryStream", "StreamPair", "memory_stream_pair", "stream_pair"]
+__all__ = [
+    "MemoryStream",
+    "StreamPair",
+    "authenticated_streams",
+    "memory_stream_pair",
+    "stream_pair",
+]
 
 
 class _Pipe:
@@ -180,16 +190,17 @@ def memory_stream_pair(capacity: int = 65536) -> tuple[MemoryStream, MemoryStrea
 
 
 def stream_pair(
-    protection: str = "rc4",
+    protection: str | MechanismPair = "rc4",
     *,
-    client_maxbuf: int = 65536,
-    server_maxbuf: int = 65536,
+    client_maxbuf: int = DEFAULT_MAXBUF,
+    server_maxbuf: int = DEFAULT_MAXBUF,
     seed: int | None = None,
     transports: tuple[AnyByteStream, AnyByteStream] | None = None,
 ) -> StreamPair:
     """Connect two sealed streams, after a login that did not travel over them.
 
-    :param protection: one of `PROTECTIONS`, or `"auth"` for streams without a layer
+    :param protection: one of `PROTECTIONS`, or `"auth"` for streams without a layer; or both sides
+        of a login of any mechanism, as with `context_pair`
     :param client_maxbuf: what the client can receive, in octets
     :param server_maxbuf: what the server can receive, in octets
     :param seed: makes every sealed octet the same each time
@@ -202,3 +213,25 @@ def stream_pair(
         protection, client_maxbuf=client_maxbuf, server_maxbuf=server_maxbuf, seed=seed
     )
     return StreamPair(SASLStream(client, contexts.client), SASLStream(server, contexts.server))
+
+
+async def authenticated_streams(
+    client: Exchange,
+    server: Exchange,
+    *,
+    transports: tuple[AnyByteStream, AnyByteStream] | None = None,
+) -> StreamPair:
+    """Let two exchanges log in to each other over two streams.
+
+    :param client: the client's half, `LDAPBind(mechanism)` for one
+    :param server: the server's half
+    :param transports: the client's and the server's, connected to each other; in memory, without.
+        Two `SASLStream`s are rebound
+    :raises Exception: what the client's side raised, with the server's as its cause, or the
+        server's
+    """
+    at_client, at_server = memory_stream_pair() if transports is None else transports
+    ours, theirs = await run_both(
+        partial(authenticate, at_client, client), partial(authenticate, at_server, server)
+    )
+    return StreamPair(*succeeded(ours, theirs))

@@ -1,7 +1,7 @@
 """Running calls in awkward ways: two at once, or cancelled wherever that can happen.
 
 `cancel_at` cancels a call at its n-th suspension and `cancel_at_each` tries every n; `run_both`
-runs two calls at the same time, and gives what came of each.
+runs two calls at the same time, and gives what came of each; `succeeded` insists on success.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 from anyio import CancelScope, create_task_group
 from anyio.lowlevel import checkpoint
 
-__all__ = ["CancelledRun", "cancel_at", "cancel_at_each", "run_both", "settle"]
+__all__ = ["CancelledRun", "cancel_at", "cancel_at_each", "run_both", "settle", "succeeded"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -107,6 +107,19 @@ async def run_both(
         tasks.start_soon(run, 0, first)
         tasks.start_soon(run, 1, second)
     return results[0], results[1]
+
+
+def succeeded(first: A | Exception, second: B | Exception) -> tuple[A, B]:
+    """Give what both calls gave.
+
+    :raises Exception: what the first one raised, with that of the second as its cause, or else the
+        second one's
+    """
+    if isinstance(first, Exception):
+        raise first from (second if isinstance(second, Exception) else None)
+    if isinstance(second, Exception):
+        raise second
+    return first, second
 
 
 async def settle(turns: int = 20) -> None:
