@@ -244,7 +244,7 @@ DEFECTS: list[Defect] = [
     (TrustsTheServer, SoundServer, "of another login"),
     (SoundClient, LetsAnybodyIn, "of another login"),
     (SoundClient, RefusesAsABreach, "Wrong credentials end"),
-    (SoundClient, ServesAll, "neither side completes"),
+    (SoundClient, ServesAll, "the server does not complete"),
     (BindsLate, SoundServer, "then that is a UsageError"),
     (NeverBinds, SoundServer, "can be bound before"),
     (CannotBeAbandoned, SoundServer, "ends a side for good"),
