@@ -9,8 +9,8 @@ import hmac
 import itertools
 import random
 import zlib
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeAlias
 
 from saslwrap.context import SecurityContext
 from saslwrap.errors import (
@@ -27,6 +27,26 @@ from saslwrap.exchange import Event, Exchange, Script, Send, transport_survives
 from saslwrap.mechanism import ClientMechanism, Mechanism, ServerMechanism
 from saslwrap.properties import QOP, SecurityProperties, Sizes, StreamSizes
 from saslwrap.testing import ContextPair
+
+Rules: TypeAlias = Sequence[Callable[..., None]]
+
+
+def names_of(rules: Rules) -> set[str]:
+    """What `leave_out` calls them."""
+    return {rule.__name__.lstrip("_") for rule in rules}
+
+
+def broken_rule(error: AssertionError, rules: Rules) -> str:
+    """The rule that did not hold: its words are in the error, and are no other one's."""
+    (name,) = names_of(
+        [rule for rule in rules if f"rule: {words_of(rule)} Instead: " in str(error)]
+    )
+    return name
+
+
+def words_of(rule: Callable[..., None]) -> str:
+    return " ".join((rule.__doc__ or "").split())
+
 
 NAME = b"alice"
 PASSWORD = "s3cret-of-alice"

@@ -19,9 +19,9 @@ from saslwrap.errors import (
 )
 from saslwrap.properties import QOP, Sizes
 from saslwrap.testing import PROTECTIONS, ContextPair, check_security_context, context_pair
-from saslwrap.testing.checks import context as context_rules
 from saslwrap.testing.checks import threads
-from tests.sound import MAXIMUM, OVERHEAD, Sealer, Unsealer
+from saslwrap.testing.checks.context import RULES
+from tests.sound import MAXIMUM, OVERHEAD, Sealer, Unsealer, broken_rule, names_of
 from tests.sound import sound_contexts as make_pair
 from tests.support import ToySealer, ToyUnsealer, make_context
 
@@ -261,6 +261,18 @@ class SealsOn(SecurityContext):
         return fault
 
 
+class OpensOn(SecurityContext):
+    @property
+    def alive(self) -> bool:
+        return super().alive and not self.failed
+
+    def fail(self, error: SASLError) -> SASLError:
+        unsealer = self._unsealer
+        fault = super().fail(error)
+        self._unsealer = unsealer
+        return fault
+
+
 class FailsOtherwiseLater(SecurityContext):
     def unseal(self, token: Buffer) -> bytes:
         self.check_alive()
@@ -306,57 +318,58 @@ class LeavesThePlaintext(SecurityContext):
 Options: TypeAlias = dict[str, Any]
 
 DEFECTS: list[tuple[str, Options, str]] = [
-    ("clear", {"sealer": SealsInClear, "unsealer": OpensClear}, "no four octets show"),
-    ("alike", {"sealer": SealsAlike, "unsealer": OpensAlike}, "equal messages have different"),
-    ("swells", {"sealer": Swells, "unsealer": OpensSwollen}, "A token is no longer"),
-    ("over maxbuf", {"peer_maxbuf": MAXIMUM}, "A token is no longer"),
-    ("no layer", {"qop": QOP.AUTH}, "what they say fits"),
-    ("ssf", {"ssf": 1}, "what they say fits"),
-    ("cipher", {"cipher": None}, "what they say fits"),
-    ("no cipher", {"qop": QOP.AUTH_INT, "ssf": 1}, "what they say fits"),
-    ("blocks", {"sizes": Sizes(4096, 8, 8, OVERHEAD)}, "what they say fits"),
-    ("maxbuf", {"peer_maxbuf": 1001}, "what they say fits"),
-    ("empty", {"unsealer": LosesEmptyMessages}, "of any size"),
-    ("bytearray", {"unsealer": ReturnsABuffer}, "bytes come out"),
-    ("in place", {"unsealer": WorksInPlace}, "is left as it was"),
-    ("octets only", {"context": TakesOctetsOnly}, "Any buffer"),
-    ("items", {"context": CountsItems}, "Any buffer"),
-    ("cuts", {"context": CutsLongMessages}, "A message over the maximum"),
-    ("latches", {"context": FailsOverLongMessages}, "A message over the maximum"),
-    ("lets in", {"context": LetsSealersIn}, "A second sealer"),
-    ("queues sealers", {"context": QueuesSealers}, "A second sealer"),
-    ("queues unsealers", {"context": QueuesUnsealers}, "A second unsealer"),
-    ("one lock", {"context": OneLockForBoth}, "unsealing goes on"),
-    ("fails closed", {"context": ClosesWithAFailure}, "After close"),
-    ("stays open", {"context": StaysOpen}, "After close"),
-    ("copied", {"context": IsCopied}, "neither be copied"),
-    ("last octet", {"unsealer": IgnoresTheLastOctet}, "with a flipped bit"),
-    ("what follows", {"unsealer": IgnoresWhatFollows}, "made longer"),
-    ("causes", {"unsealer": TellsCausesApart}, "one text for all"),
-    ("another error", {"unsealer": FailsOtherwise}, "is refused"),
-    ("a foreign error", {"unsealer": Breaks}, "cut short"),
-    ("any number", {"unsealer": TakesAnyNumber}, "comes again"),
-    ("later numbers", {"unsealer": TakesLaterNumbers}, "whose predecessor"),
-    ("the last again", {"unsealer": TakesTheLastAgain}, "comes again"),
+    ("clear", {"sealer": SealsInClear, "unsealer": OpensClear}, "concealed"),
+    ("alike", {"sealer": SealsAlike, "unsealer": OpensAlike}, "concealed"),
+    ("swells", {"sealer": Swells, "unsealer": OpensSwollen}, "sizes"),
+    ("over maxbuf", {"peer_maxbuf": MAXIMUM}, "sizes"),
+    ("no layer", {"qop": QOP.AUTH}, "described"),
+    ("ssf", {"ssf": 1}, "described"),
+    ("cipher", {"cipher": None}, "described"),
+    ("no cipher", {"qop": QOP.AUTH_INT, "ssf": 1}, "described"),
+    ("blocks", {"sizes": Sizes(4096, 8, 8, OVERHEAD)}, "described"),
+    ("maxbuf", {"peer_maxbuf": 1001}, "described"),
+    ("empty", {"unsealer": LosesEmptyMessages}, "round_trip"),
+    ("bytearray", {"unsealer": ReturnsABuffer}, "any_buffer"),
+    ("in place", {"unsealer": WorksInPlace}, "any_buffer"),
+    ("octets only", {"context": TakesOctetsOnly}, "any_buffer"),
+    ("items", {"context": CountsItems}, "any_buffer"),
+    ("cuts", {"context": CutsLongMessages}, "over_the_maximum"),
+    ("latches", {"context": FailsOverLongMessages}, "over_the_maximum"),
+    ("lets in", {"context": LetsSealersIn}, "two_sealers"),
+    ("queues sealers", {"context": QueuesSealers}, "two_sealers"),
+    ("queues unsealers", {"context": QueuesUnsealers}, "two_unsealers"),
+    ("one lock", {"context": OneLockForBoth}, "two_sealers"),
+    ("fails closed", {"context": ClosesWithAFailure}, "closed"),
+    ("stays open", {"context": StaysOpen}, "closed"),
+    ("copied", {"context": IsCopied}, "copied"),
+    ("last octet", {"unsealer": IgnoresTheLastOctet}, "altered"),
+    ("what follows", {"unsealer": IgnoresWhatFollows}, "altered"),
+    ("causes", {"unsealer": TellsCausesApart}, "altered"),
+    ("another error", {"unsealer": FailsOtherwise}, "altered"),
+    ("a foreign error", {"unsealer": Breaks}, "altered"),
+    ("any number", {"unsealer": TakesAnyNumber}, "replayed"),
+    ("later numbers", {"unsealer": TakesLaterNumbers}, "skipped"),
+    ("the last again", {"unsealer": TakesTheLastAgain}, "replayed"),
     (
         "reflection",
         {"sealer": SealsBothWaysAlike, "unsealer": OpensBothWaysAlike},
-        "back to its sender",
+        "reflected",
     ),
     (
         "another login",
         {"sealer": SealsAllLoginsAlike, "unsealer": OpensAllLoginsAlike},
-        "of another login",
+        "foreign",
     ),
-    ("long tokens", {"context": TakesLongTokens}, "over `local_maxbuf`"),
-    ("lives on", {"context": LivesOn}, "is refused"),
-    ("fails otherwise", {"context": FailsOtherwiseLater}, "kills both directions"),
-    ("same object", {"context": RaisesTheSame}, "in new objects"),
-    ("seals on", {"context": SealsOn}, "kills both directions"),
-    ("cause", {"context": HasACause}, "has no cause"),
-    ("told", {"unsealer": TellsThePlaintext}, "shows no plaintext"),
-    ("said", {"unsealer": SaysThePlaintext}, "one text for all"),
-    ("kept", {"context": LeavesThePlaintext}, "shows no plaintext"),
+    ("long tokens", {"context": TakesLongTokens}, "too_long"),
+    ("lives on", {"context": LivesOn}, "altered"),
+    ("fails otherwise", {"context": FailsOtherwiseLater}, "sticky"),
+    ("same object", {"context": RaisesTheSame}, "sticky"),
+    ("opens on", {"context": OpensOn}, "swapped"),
+    ("seals on", {"context": SealsOn}, "sticky"),
+    ("cause", {"context": HasACause}, "silent"),
+    ("told", {"unsealer": TellsThePlaintext}, "silent"),
+    ("said", {"unsealer": SaysThePlaintext}, "altered"),
+    ("kept", {"context": LeavesThePlaintext}, "silent"),
 ]
 
 
@@ -377,8 +390,13 @@ def test_a_planted_defect_is_found_by_its_rule(
     options: Options, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "PATIENCE", 0.2)
-    with pytest.raises(AssertionError, match=rf"^rule: .*({rule})"):
+    with pytest.raises(AssertionError) as caught:
         check_security_context(lambda: make_pair(**options))
+    assert broken_rule(caught.value, RULES) == rule
+
+
+def test_every_rule_finds_a_defect() -> None:
+    assert {rule for *_, rule in DEFECTS} == names_of(RULES)
 
 
 def test_ends_that_differ_are_found() -> None:
@@ -420,11 +438,6 @@ def test_a_rule_can_be_left_out() -> None:
 def test_a_name_that_is_no_rule_is_refused(leave_out: Any) -> None:
     with pytest.raises(UsageError, match="the rules are described, round_trip, "):
         check_security_context(make_pair, leave_out=leave_out)
-
-
-def test_every_rule_has_its_words() -> None:
-    assert len({rule.__doc__ for rule in context_rules.RULES}) == len(context_rules.RULES)
-    assert all(rule.__doc__ for rule in context_rules.RULES)
 
 
 # Ours

@@ -226,7 +226,7 @@ async def authenticated_streams(
     :param client: the client's half, `LDAPBind(mechanism)` for one
     :param server: the server's half
     :param transports: the client's and the server's, connected to each other; in memory, without.
-        Two `SASLStream`s are rebound
+        A `SASLStream` is rebound
     :raises Exception: what the client's side raised, with the server's as its cause, or the
         server's
     """
