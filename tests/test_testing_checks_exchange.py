@@ -92,6 +92,14 @@ class WaitsAfterTheEnd(SoundLines):
         return
 
 
+class EndsWithALine(SoundLines):
+    """What the connection's end leaves of a line is one."""
+
+    def receive_eof(self) -> None:
+        super().receive_eof()
+        self._buffer += b"\n" if self._buffer else b""
+
+
 class EndsAsARefusal(SoundLines):
     def _message(self) -> Generator[Event, None, bytes]:
         try:
@@ -269,6 +277,7 @@ SHARED: list[tuple[Any, str]] = [
     (Hoards, "endless"),
     (FallsOver, "noisy"),
     (WaitsAfterTheEnd, "cut_off"),
+    (EndsWithALine, "cut_off"),
     (EndsAsARefusal, "cut_off"),
     (Forgives, "cut_off"),
     (LosesWhatFollows, "trailing"),
@@ -346,6 +355,33 @@ def test_a_planted_defect_is_found_by_its_rule(
 
 def test_every_rule_finds_a_defect() -> None:
     assert {rule for *_, rule in DEFECTS} == names_of(RULES)
+
+
+def test_halves_that_talk_for_ever_are_found() -> None:
+    class Asks(SoundLogin):
+        def _run(self) -> Script:
+            while True:
+                yield Send(b"what?\n")
+                yield from self.line()
+
+    class Answers(SoundLoginServer):
+        def _run(self) -> Script:
+            while True:
+                yield from self.line()
+                yield Send(b"nothing\n")
+
+    with pytest.raises(AssertionError, match="the login does not end"):
+        check(Asks, Answers)
+
+
+def test_a_half_that_sends_for_ever_is_found() -> None:
+    class Sends(SoundLogin):
+        def _run(self) -> Script:
+            while True:
+                yield Send(b"and\n")
+
+    with pytest.raises(AssertionError, match="it neither needs data nor ends"):
+        check(Sends)
 
 
 def test_a_rule_can_be_left_out() -> None:

@@ -66,7 +66,7 @@ class Eager(Half):
         """Ask what is to be done."""
         event = super().next_event()
         if isinstance(event, Done):
-            self.outbox += FOLLOWING
+            self.outbox.extend(FOLLOWING)
         return event
 
 
@@ -88,7 +88,7 @@ class Aborting(Half):
 
     def __init__(self, exchange: Exchange, after: int) -> None:
         super().__init__(exchange)
-        self.after = after
+        self.after: int = after
 
     def next_event(self) -> Event:
         """Ask what is to be done."""
@@ -97,7 +97,7 @@ class Aborting(Half):
             self.after -= 1
             if self.after or isinstance(event, Done):
                 return event
-            self.outbox += event.data if isinstance(event, Send) else b""
+            self.outbox.extend(event.data if isinstance(event, Send) else b"")
         if not self.after:
             self.after = -1
             self._abort()
@@ -105,22 +105,27 @@ class Aborting(Half):
 
     def _abort(self) -> None:
         with suppress(UsageError):  # of a server that has told its client of success
-            self.outbox += self.exchange.abort()
+            self.outbox.extend(self.exchange.abort())
 
 
 class Deaf(Half):
-    """Hears so many octets; where others were to follow, the connection has ended."""
+    """Hears so many octets; where others were to follow, the connection has ended.
+
+    :ivar missed: whether there were others
+    """
 
     def __init__(self, exchange: Exchange, hears: int) -> None:
         super().__init__(exchange)
-        self.hears = hears
+        self.hears: int = hears
+        self.missed: bool = False
 
     def hear(self, data: bytes) -> None:
         """Take in what arrives."""
         room, self.hears = self.hears, max(0, self.hears - len(data))
+        self.missed = self.missed or room < len(data)
         if room:
             super().hear(data[:room])
-        if room < len(data) and not self.over:
+        if self.missed and not self.over:
             self.hear_end()
 
 

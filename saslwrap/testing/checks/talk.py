@@ -46,12 +46,12 @@ class Half:
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        self.done = False
+        self.done: bool = False
         self.error: SASLError | None = None
-        self.outbox = bytearray()
-        self.heard = 0
-        self.unheard = bytearray()
-        self.deliveries = 0
+        self.outbox: bytearray = bytearray()
+        self.heard: int = 0
+        self.unheard: bytearray = bytearray()
+        self.deliveries: int = 0
         self._ended = False
 
     @property
