@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
+from itertools import count, product
 from typing import Final, TypeAlias, TypeVar
 
 from saslwrap.errors import MutualAuthenticationError, ProtocolError, SASLError, UsageError
@@ -188,16 +188,18 @@ def _cut_off(setting: _Setting) -> None:
 
 def _endless(setting: _Setting) -> None:
     """A message without an end is refused before it is stored, and nothing is stored after that."""
+    starts: list[int | bytes] = [0, 1, -1, *_heads(setting.limit)]
     for side, whole in setting.sides():
-        for at in range(whole.deliveries):
-            for start in (0, 1, -1, *_HEADS):
-                for octet in b"A\0\xff":
-                    noise = partial(_flood, start, octet, setting.limit)
-                    setting.with_one(side, partial(Disturbed, at=at, noise=noise), hang_up=True)
+        for at, start, octet in product(range(whole.deliveries), starts, b"A\0\xff"):
+            noise = partial(_flood, start, octet, setting.limit)
+            setting.with_one(side, partial(Disturbed, at=at, noise=noise), hang_up=True)
 
 
-#: How messages begin that announce 2 GiB: BER, and four octets of length.
-_HEADS: Final = (b"\x30\x84\x7f\xff\xff\xff", b"\x7f\xff\xff\xff")
+def _heads(limit: int) -> Iterator[bytes]:
+    """Give beginnings of messages that announce too much: BER's, and four octets of length."""
+    for length in (2 * limit, 0x7FFFFFFF):
+        yield b"\x30\x84" + length.to_bytes(4, "big")
+        yield length.to_bytes(4, "big")
 
 
 def _flood(start: int | bytes, octet: int, limit: int, half: Half, data: bytes) -> None:
@@ -241,7 +243,7 @@ def _altered(setting: _Setting) -> None:
 
 def _aborted(setting: _Setting) -> None:
     """A login that is aborted, wherever, fails; where the transport survives, the peer knows of it,
-    or what it says next is the application's; and nothing was read that is not.
+    or what a client says next is the application's; and nothing else is on the wire.
     """
     for side in (0, 1):
         for after in count():
@@ -256,12 +258,15 @@ def _aborted(setting: _Setting) -> None:
 
 def _known_to_both(talk: Talk, half: Half) -> None:
     expect(half.error, f"{talk!r}")
-    if not half.leaves:
-        other = talk.server if half is talk.client else talk.client
-        expect(half.unheard or (other.error and not other.leaves), f"{talk!r}")
-        for one in (half, other):
-            left = one.exchange.trailing_data
-            expect(not left, f"{left!r} is left to {one!r}")
+    if half.leaves:
+        return
+    client, server = talk.client, talk.server
+    other = server if half is client else client
+    expect(server.unheard or (other.error and not other.leaves), f"{talk!r}")
+    expect(not client.unheard, f"{bytes(client.unheard)!r} comes too late for {client!r}")
+    for one in (client, server):
+        left = one.exchange.trailing_data
+        expect(not left, f"{left!r} is left to {one!r}")
 
 
 def _refused(setting: _Setting) -> None:

@@ -40,7 +40,8 @@ class Half:
     :ivar error: what it failed with
     :ivar outbox: what it sent, as far as it is not delivered
     :ivar heard: octets that were delivered to it
-    :ivar unheard: octets that came after a failure: the application's, not the exchange's
+    :ivar unheard: octets that came after a failure. A server's application has to answer them; a
+        client's does not know what they are
     :ivar deliveries: how often something was
     """
 
@@ -163,11 +164,13 @@ class Talk:
         return bool(data)
 
     def _end(self, *, hang_up: bool) -> None:
-        """Hang up on whoever waits, if the other one has left or its application is due."""
-        for half, other in ((self.client, self.server), (self.server, self.client)):
-            if not half.over and (hang_up or other.leaves or other.unheard or not self.begun):
+        """Hang up on whoever waits, where it may: nobody is there, or an application is due."""
+        client, server = self.client, self.server
+        due = bool(server.unheard) or not self.begun
+        for half, other in ((client, server), (server, client)):
+            if not half.over and (hang_up or other.leaves or due):
                 half.hear_end()
-        expect(self.client.over and self.server.over, f"somebody waits for ever: {self!r}")
+        expect(client.over and server.over, f"somebody waits for ever: {self!r}")
 
     @property
     def begun(self) -> bool:
