@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
 
-from saslwrap.testing import OneOctet, RandomSizes
+from saslwrap.anyio import SASLAttribute
+from saslwrap.testing import OneOctet, RandomSizes, mechanism_pair
 from saslwrap.testing.plugin import Faults, MakeLDAPServer, MakePair
 
 pytest_plugins = ["pytester"]
@@ -119,6 +120,14 @@ async def test_a_pair_is_closed_at_the_end(sasl_pair: MakePair) -> None:
     for stream in pair:
         with pytest.raises(ClosedResourceError):
             await stream.send(b"x")
+
+
+@pytest.mark.anyio
+async def test_a_pair_of_a_login_of_ones_own(sasl_pair: MakePair) -> None:
+    async with sasl_pair(mechanism_pair("des", authzid="bob")) as pair:
+        await pair.client.send(b"sealed")
+        assert await pair.server.receive() == b"sealed"
+        assert pair.server.extra(SASLAttribute.cipher) == "des"
 
 
 @pytest.mark.anyio

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 if TYPE_CHECKING:  # each fixture loads what it needs: every run of pytest loads this file
-    from saslwrap.testing import Fault, LDAPServer, StreamPair
+    from saslwrap.testing import Fault, LDAPServer, MechanismPair, StreamPair
 
 __all__ = ["Faults", "MakeLDAPServer", "MakePair", "faults", "ldap_server", "sasl_pair"]
 
@@ -59,13 +59,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def sasl_pair() -> MakePair:
     """Both ends of a sealed connection, in memory.
 
-    `async with sasl_pair("rc4") as pair`. It takes what `saslwrap.testing.stream_pair` takes. Both
-    streams are closed at the end.
+    `async with sasl_pair("rc4") as pair`. It takes what `saslwrap.testing.stream_pair` takes, both
+    sides of a login of your own among it. Both streams are closed at the end.
     """
     from saslwrap.testing import stream_pair
 
     @asynccontextmanager
-    async def make(protection: str = "rc4", **options: Any) -> AsyncIterator[StreamPair]:
+    async def make(
+        protection: str | MechanismPair = "rc4", **options: Any
+    ) -> AsyncIterator[StreamPair]:
         pair = stream_pair(protection, **options)
         async with pair.client, pair.server:
             yield pair
