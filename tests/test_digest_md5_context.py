@@ -96,13 +96,6 @@ def test_any_messages_come_through(messages: list[bytes], protection: str) -> No
     assert [receiver.unseal(sender.seal(message)) for message in messages] == messages
 
 
-@pytest.mark.parametrize("buffer", [bytes, bytearray, memoryview])
-@each_layer
-def test_any_buffer_is_taken(protection: str, buffer: Any) -> None:
-    sender, receiver = ends(protection)
-    assert receiver.unseal(buffer(sender.seal(buffer(b"message")))) == b"message"
-
-
 def test_the_mac_is_over_number_and_plaintext() -> None:
     sender = make("auth-int", is_client=True)
     key = login_of("auth-int").keys["Kic"]

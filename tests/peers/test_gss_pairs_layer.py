@@ -13,7 +13,6 @@ import pytest
 
 from saslwrap import (
     ContextBusyError,
-    FrameTooLargeError,
     IntegrityError,
     NegotiationError,
     OutOfSequenceError,
@@ -197,21 +196,6 @@ def test_limits_of_spnego_out_of_range(name: str, limit: int) -> None:
             gss_pair("spnego-256", **{side: {name: limit}})
 
 
-def test_a_token_over_our_maximum(contexts: ContextPair) -> None:
-    with pytest.raises(FrameTooLargeError):
-        contexts.server.unseal(bytes(contexts.server.local_maxbuf + 1))
-    assert contexts.server.failed
-
-
-def test_any_buffer_will_do(contexts: ContextPair) -> None:
-    for kind in (bytes, bytearray, memoryview):
-        token = contexts.client.seal(kind(b"a message"))
-        copy = bytearray(token)
-        given = kind(token)
-        assert contexts.server.unseal(given) == b"a message"
-        assert given == copy, "MIT krb5 wrote into the caller's memory"
-
-
 # what an attacker does
 
 
@@ -291,21 +275,6 @@ def test_an_attack_is_the_end(
     assert sender.unseal(answer) == b"an answer"  # that side knows nothing of it
 
 
-def test_each_octet_of_a_token_counts(protection: str) -> None:
-    length = len(gss_contexts(protection).client.seal(b"a message"))
-    for place in range(length):
-        contexts = gss_contexts(protection)
-        token = contexts.client.seal(b"a message")
-        with pytest.raises(IntegrityError):
-            contexts.server.unseal(alter(token, place))
-
-
-def test_a_token_that_comes_back_to_its_sender(contexts: ContextPair) -> None:
-    contexts.server.unseal(contexts.client.seal(b"a message"))
-    with pytest.raises(IntegrityError):
-        contexts.client.unseal(contexts.client.seal(b"a message"))
-
-
 def test_a_signed_token_where_a_sealed_one_is_due(alice_ticket: Realm) -> None:
     """The guard: gss_unwrap opens it gladly."""
     for protection in ("gssapi-256", "spnego-256"):
@@ -317,15 +286,6 @@ def test_a_signed_token_where_a_sealed_one_is_due(alice_ticket: Realm) -> None:
         with pytest.raises(IntegrityError):
             contexts.server.unseal(token)
         assert contexts.server.failed
-
-
-def test_an_error_shows_no_plaintext(protection: str) -> None:
-    contexts = gss_contexts(protection)
-    token = contexts.client.seal(b"a plaintext")
-    with pytest.raises(IntegrityError) as caught:
-        contexts.server.unseal(alter(token, -1))
-    assert caught.value.__cause__ is None
-    assert str(caught.value) == "a protected message was altered or forged"
 
 
 # threads
