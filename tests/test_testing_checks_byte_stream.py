@@ -17,6 +17,7 @@ from anyio import (
 )
 from anyio.lowlevel import checkpoint
 
+from saslwrap.errors import UsageError
 from saslwrap.testing.checks.byte_stream import RULES, check_byte_stream
 from saslwrap.testing.streams import MemoryStream, memory_stream_pair
 from saslwrap.testing.tasks import CancelledRun, cancel_at, cancel_at_each, run_both
@@ -247,6 +248,12 @@ async def test_a_planted_defect_is_found_by_its_rule(kind: Kind, rule: str) -> N
 
 async def test_half_close_can_be_left_out() -> None:
     await check_byte_stream(maker(HalfCloseClosesAll), half_close=False, volume=1000)
+
+
+async def test_a_rule_can_be_left_out() -> None:
+    await check_byte_stream(maker(KnowsEverything), volume=1000, leave_out=["attributes"])
+    with pytest.raises(UsageError, match="the rules are data, empty_send, "):
+        await check_byte_stream(maker(Sound), leave_out=["colours"])
 
 
 async def test_the_pairs_are_closed_whatever_happens() -> None:

@@ -28,10 +28,12 @@ def _name_of(rule: Callable[..., Any]) -> str:
 def chosen(rules: Sequence[R], leave_out: Collection[str]) -> list[R]:
     """Give the rules but those that are left out by name.
 
-    :raises UsageError: one of the names is no rule's
+    :raises UsageError: one of the names is no rule's, or there is a single string
     """
+    if isinstance(leave_out, str):
+        raise UsageError(f"leave_out takes several names: leave_out=[{leave_out!r}]")
     names = [_name_of(rule) for rule in rules]
-    if unknown := sorted({leave_out} if isinstance(leave_out, str) else set(leave_out) - {*names}):
+    if unknown := sorted(set(leave_out) - set(names)):
         raise UsageError(f"leave_out names {unknown}; the rules are {', '.join(names)}")
     return [rule for rule in rules if _name_of(rule) not in leave_out]
 
