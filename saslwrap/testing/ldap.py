@@ -39,6 +39,7 @@ messages in a frame, in as many frames as the client's maxbuf asks for.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -46,7 +47,6 @@ from typing import Final
 from anyio import fail_after
 from anyio.abc import AnyByteStream
 
-from saslwrap.anyio import SASLAttribute
 from saslwrap.errors import ProtocolError
 from saslwrap.mechanism import ServerMechanism
 from saslwrap.properties import SecurityProperties
@@ -96,9 +96,12 @@ class LDAPServer(SASLServer):
     :param host: the server's name, which a client's digest-uri must have
     :param properties: what a login must give
     :param mechanisms: factories by name, in place of DIGEST-MD5 over `users`
-    :param idle_timeout: seconds that a client has for its next request, for a login, and to take a
-        batch of results
-    :raises UsageError: entries that cannot be read
+    :param tls: a context with the server's certificate: a client may start TLS (RFC 4511 section
+        4.14), and is then asked for no layer
+    :param tls_at_once: whether TLS begins with the first octet, as on the port of ldaps
+    :param idle_timeout: seconds that a client has for its next request, for a login, for TLS'
+        handshake, and to take a batch of results
+    :raises UsageError: entries that cannot be read, or TLS without a context
 
     An authzid is taken as it is said, and shown by "Who am I?".
     """
@@ -114,6 +117,8 @@ class LDAPServer(SASLServer):
         host: str = "localhost",
         properties: SecurityProperties = SecurityProperties(),  # noqa: B008 - frozen
         mechanisms: Mapping[str, Callable[[], ServerMechanism]] | None = None,
+        tls: ssl.SSLContext | None = None,
+        tls_at_once: bool = False,
         idle_timeout: float = 300,
     ) -> None:
         super().__init__(
@@ -122,6 +127,8 @@ class LDAPServer(SASLServer):
             host=host,
             properties=properties,
             mechanisms=mechanisms,
+            tls=tls,
+            tls_at_once=tls_at_once,
             idle_timeout=idle_timeout,
         )
         self._directory: Final = Directory(
@@ -129,7 +136,7 @@ class LDAPServer(SASLServer):
             {
                 "supportedLDAPVersion": ["3"],
                 "supportedSASLMechanisms": list(self.mechanisms),
-                "supportedExtension": [_WHO_AM_I],
+                "supportedExtension": [_WHO_AM_I, *([_START_TLS] if tls else [])],
             },
         )
 
@@ -141,8 +148,7 @@ class _Connection(Connection):
     """One client. Its identity is None while nobody is logged in (RFC 4513 section 4)."""
 
     def __init__(self, server: LDAPServer, directory: Directory, transport: AnyByteStream) -> None:
-        super().__init__(transport, server.idle_timeout)
-        self._mechanisms: Final = server.mechanisms
+        super().__init__(server, transport)
         self._directory: Final = directory
 
     async def run(self) -> None:
@@ -157,14 +163,20 @@ class _Connection(Connection):
                 case "abandonRequest":
                     pass
                 case "bindRequest":
-                    await self._log_in(LDAPBindServer(self._mechanisms), pdu)
+                    await self._log_in(LDAPBindServer(self._server.mechanisms), pdu)
+                case "extendedReq" if self._starts_tls(request):
+                    await self.start_tls(_tls_response(request, ResultCode.success))
                 case _:
                     await self._send_all(self._answer(pdu, request))
         await self._stream.aclose()
 
+    def _starts_tls(self, request: Message) -> bool:
+        name = request.value["requestName"]
+        return name == _START_TLS and self._can_start_tls and not _is_critical(request)
+
     async def _next_request(self) -> bytes:
         """Read a whole message, `b""` at the end."""
-        with fail_after(self._idle_timeout):
+        with fail_after(self._server.idle_timeout):
             while (length := measure(self._buffer, _REQUEST_LIMIT)) is None or length > len(
                 self._buffer
             ):
@@ -188,7 +200,7 @@ class _Connection(Connection):
 
     def _answer(self, pdu: bytes, request: Message) -> Iterable[bytes]:
         respond = partial(_respond, pdu, request)
-        if any(control["criticality"] for control in request.controls):
+        if _is_critical(request):
             return [respond(ResultCode.unavailableCriticalExtension)]
         if request.operation == "extendedReq":
             return [self._extended(request, respond)]
@@ -215,14 +227,25 @@ class _Connection(Connection):
 
     def _extended(self, request: Message, respond: Callable[..., bytes]) -> bytes:
         name = request.value["requestName"]
-        if name == _START_TLS and self._stream.extra(SASLAttribute.context):
-            return respond(ResultCode.operationsError, "no TLS below a security layer")
+        if name == _START_TLS and (self._sealed or self._over_tls):
+            text = "no TLS below a security layer" if self._sealed else "TLS is there already"
+            return _tls_response(request, ResultCode.operationsError, text)
         if name != _WHO_AM_I:
             return respond(ResultCode.protocolError, "unknown extended operation")
         if self._identity is None:
             return respond(ResultCode.strongerAuthRequired, "log in first, with SASL")
         value = result(ResultCode.success, responseValue=self._identity.encode())
         return encode(request.message_id, "extendedResp", value)
+
+
+def _tls_response(request: Message, code: ResultCode, text: str = "") -> bytes:
+    """Answer StartTLS (RFC 4511 section 4.14.2)."""
+    return encode(request.message_id, "extendedResp", result(code, text, responseName=_START_TLS))
+
+
+def _is_critical(request: Message) -> bool:
+    """Whether it has a control that it insists on; none is known here."""
+    return any(control["criticality"] for control in request.controls)
 
 
 def _is_root_dse(request: Message) -> bool:

@@ -7,6 +7,7 @@ protocol adds what it says before and after the login.
 from __future__ import annotations
 
 import logging
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -25,9 +26,10 @@ from anyio import (
 )
 from anyio.abc import AnyByteStream, SocketAttribute
 from anyio.from_thread import start_blocking_portal
+from anyio.streams.tls import TLSStream
 
 from saslwrap.anyio import SASLStream, authenticate
-from saslwrap.errors import SASLError, UsageError
+from saslwrap.errors import ProtocolError, SASLError, UsageError
 from saslwrap.exchange import Exchange, transport_survives
 from saslwrap.mechanism import ServerMechanism
 from saslwrap.mechanisms.digest_md5 import DigestMD5Server
@@ -100,8 +102,11 @@ class SASLServer(LoopbackServer):
     :param host: the server's name, which a client's digest-uri must have
     :param properties: what a login must give
     :param mechanisms: factories by name, in place of DIGEST-MD5 over `users`
-    :param idle_timeout: seconds that a client has for its next request, for a login, and to take a
-        batch of results
+    :param tls: a context with the server's certificate: a client may start TLS
+    :param tls_at_once: whether TLS begins with the first octet, as on the ports of ldaps and imaps
+    :param idle_timeout: seconds that a client has for its next request, for a login, for TLS'
+        handshake, and to take a batch of results
+    :raises UsageError: TLS without a context
     """
 
     #: IANA service name, which is the scheme of `url` too.
@@ -116,11 +121,17 @@ class SASLServer(LoopbackServer):
         properties: SecurityProperties,
         mechanisms: Mapping[str, Callable[[], ServerMechanism]] | None,
         idle_timeout: float,
+        tls: ssl.SSLContext | None = None,
+        tls_at_once: bool = False,
     ) -> None:
+        if tls_at_once and tls is None:
+            raise UsageError("tls_at_once needs a context with the certificate: tls=...")
         self.realm: Final = realm
         self.host: Final = host
         self.properties: Final = properties
         self.idle_timeout: Final = idle_timeout
+        self.tls: Final = tls
+        self.tls_at_once: Final = tls_at_once
         if mechanisms is None:
             mechanisms = {"DIGEST-MD5": self._digest_md5}
         self.mechanisms: Final = dict(mechanisms)
@@ -129,12 +140,15 @@ class SASLServer(LoopbackServer):
     @property
     def url(self) -> str:
         """Where the server is, by its own name: the system has to resolve that to 127.0.0.1."""
-        return f"{self.service}://{self.host}:{self.port}"
+        scheme = f"{self.service}s" if self.tls_at_once else self.service
+        return f"{scheme}://{self.host}:{self.port}"
 
     async def serve(self, stream: AnyByteStream) -> None:
         """Serve one connection to its end, and close it. What the client does wrong ends here."""
         connection = self._connection(stream)
         try:
+            if self.tls_at_once:
+                await connection.start_tls()
             await connection.run()
         except Exception as error:
             _log(error)
@@ -161,12 +175,13 @@ class SASLServer(LoopbackServer):
 class Connection(ABC):
     """One client, over a stream that has no layer yet. Its identity is None before a login."""
 
-    def __init__(self, transport: AnyByteStream, idle_timeout: float) -> None:
-        self._transport: Final = transport
-        self._idle_timeout: Final = idle_timeout
-        self._stream: Final = SASLStream(transport, None)
+    def __init__(self, server: SASLServer, transport: AnyByteStream) -> None:
+        self._server: Final = server
+        self._transport = transport
+        self._stream = SASLStream(transport, None)
         self._buffer = bytearray()
         self._identity: str | None = None
+        self._sealed = False
 
     @abstractmethod
     async def run(self) -> None:
@@ -192,9 +207,42 @@ class Connection(ABC):
             suppress(BrokenResourceError, ClosedResourceError, EndOfStream, OSError),
         ):
             await self._stream.send(self._farewell(error))
-            await self._stream.send_eof()
+            with suppress(NotImplementedError):  # TLS has no half of a close
+                await self._stream.send_eof()
             while True:
                 await self._transport.receive()
+
+    @property
+    def _can_start_tls(self) -> bool:
+        """Whether there is a certificate, and neither TLS nor a layer yet."""
+        return not (self._server.tls is None or self._sealed or self._over_tls)
+
+    @property
+    def _over_tls(self) -> bool:
+        return isinstance(self._transport, TLSStream)
+
+    async def start_tls(self, answer: bytes = b"") -> None:
+        """Put TLS below, once the client has its answer in clear.
+
+        What the client sent in clear behind its request is not carried over: somebody in between
+        can have put it there (CVE-2011-0411), so it ends the connection. For the same reason who
+        was logged in is nobody again, as RFC 4513 section 4 allows.
+
+        While TLS is not there, nobody hears a farewell: it would go out in clear.
+
+        :raises ProtocolError: more came in clear, or the handshake failed
+        :raises TimeoutError: the client took too long
+        """
+        transport, clear = self._stream.unwrap()
+        if self._buffer or clear.unread():
+            self._stream = SASLStream(transport, None)
+            raise ProtocolError("the client sent more in clear behind its request for TLS")
+        self._identity = None
+        with fail_after(self._server.idle_timeout):
+            if answer:
+                await transport.send(answer)
+            self._transport = await _shake_hands(transport, self._server.tls)
+        self._stream = SASLStream(self._transport, None)
 
     async def _receive_more(self) -> bool:
         """Add to the buffer what comes next; False at the end."""
@@ -205,7 +253,7 @@ class Connection(ABC):
         return True
 
     async def _send(self, data: bytes) -> None:
-        with fail_after(self._idle_timeout):
+        with fail_after(self._server.idle_timeout):
             await self._stream.send(data)
 
     async def _log_in(self, exchange: Exchange, request: bytes) -> None:
@@ -217,18 +265,29 @@ class Connection(ABC):
         self._identity = None
         received, self._buffer = request + self._buffer, bytearray()
         try:
-            with fail_after(self._idle_timeout):
+            with fail_after(self._server.idle_timeout):
                 await authenticate(self._stream, exchange, received=received)
         except SASLError as error:
             if not transport_survives(error):
                 raise
             logger.info("a login failed: %s", error)
         else:
+            self._sealed = self._sealed or exchange.context is not None
             self._identity = exchange.authzid or f"u:{exchange.authcid}"
 
 
+async def _shake_hands(transport: AnyByteStream, context: ssl.SSLContext | None) -> TLSStream:
+    try:
+        return await TLSStream.wrap(
+            transport, server_side=True, ssl_context=context, standard_compatible=False
+        )
+    except (ssl.SSLError, EndOfStream) as error:
+        reason = str(error) or "the client closed the connection"
+    raise ProtocolError(f"TLS could not be started: {reason}")
+
+
 def _log(error: Exception) -> None:
-    expected = SASLError | TimeoutError | BrokenResourceError | ClosedResourceError
+    expected = SASLError | TimeoutError | BrokenResourceError | ClosedResourceError | ssl.SSLError
     if isinstance(error, expected):
         logger.warning("a connection failed: %s", str(error) or type(error).__name__)
     else:
