@@ -97,6 +97,7 @@ async def talk(client: AnyByteStream, server: AnyByteStream) -> None:
 class TLSContexts:
     client: ssl.SSLContext
     server: ssl.SSLContext
+    certificate: bytes
 
 
 @pytest.fixture(scope="session")
@@ -128,4 +129,5 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> TLSContexts:
     )
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate_file, key_file)
-    return TLSContexts(ssl.create_default_context(cafile=str(certificate_file)), server)
+    client = ssl.create_default_context(cafile=str(certificate_file))
+    return TLSContexts(client, server, certificate.public_bytes(serialization.Encoding.DER))

@@ -1,5 +1,6 @@
 """What those need who test a client or a server that seals, and what our own tests run on."""
 
+from saslwrap.testing._processes import StartError
 from saslwrap.testing.checks import (
     check_byte_stream,
     check_exchange,
@@ -30,6 +31,7 @@ from saslwrap.testing.pairs import (
     layer_pair,
     mechanism_pair,
 )
+from saslwrap.testing.realm import Realm, TicketError
 from saslwrap.testing.sockets import SocketPair, authenticated_sockets
 from saslwrap.testing.streams import (
     MemoryStream,
@@ -55,9 +57,12 @@ __all__ = [
     "MemoryStream",
     "OneOctet",
     "RandomSizes",
+    "Realm",
     "SocketPair",
     "SplitHeaders",
+    "StartError",
     "StreamPair",
+    "TicketError",
     "authenticated_sockets",
     "authenticated_streams",
     "check_byte_stream",

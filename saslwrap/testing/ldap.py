@@ -48,7 +48,6 @@ from anyio import fail_after
 from anyio.abc import AnyByteStream
 
 from saslwrap.errors import ProtocolError
-from saslwrap.mechanism import ServerMechanism
 from saslwrap.properties import SecurityProperties
 from saslwrap.protocols.ldap import LDAPBindServer
 from saslwrap.protocols.ldap_messages import (
@@ -61,6 +60,7 @@ from saslwrap.protocols.ldap_messages import (
     result,
 )
 from saslwrap.testing.ldap_directory import Directory, SearchError
+from saslwrap.testing.mechanisms import MechanismNames
 from saslwrap.testing.server import Connection, SASLServer
 
 __all__ = ["LDAPServer"]
@@ -95,13 +95,17 @@ class LDAPServer(SASLServer):
     :param realm: where the users are
     :param host: the server's name, which a client's digest-uri must have
     :param properties: what a login must give
-    :param mechanisms: factories by name, in place of DIGEST-MD5 over `users`
+    :param mechanisms: names of `DIGEST-MD5`, `GSSAPI`, `GSS-SPNEGO`, the latter two with the key in
+        the keytab that `KRB5_KTNAME` names; or factories by name
     :param tls: a context with the server's certificate: a client may start TLS (RFC 4511 section
         4.14), and is then asked for no layer
     :param tls_at_once: whether TLS begins with the first octet, as on the port of ldaps
+    :param tls_server_end_point: the hash of that certificate, which `mechanisms.channel_binding`
+        makes: over TLS, GSSAPI and GSS-SPNEGO by name refuse a login that is not bound to it
     :param idle_timeout: seconds that a client has for its next request, for a login, for TLS'
         handshake, and to take a batch of results
-    :raises UsageError: entries that cannot be read, or TLS without a context
+    :raises UsageError: entries that cannot be read, or what cannot go together
+    :raises MechanismUnavailableError: the extra of a mechanism is not installed
 
     An authzid is taken as it is said, and shown by "Who am I?".
     """
@@ -116,9 +120,10 @@ class LDAPServer(SASLServer):
         realm: str = "example.com",
         host: str = "localhost",
         properties: SecurityProperties = SecurityProperties(),  # noqa: B008 - frozen
-        mechanisms: Mapping[str, Callable[[], ServerMechanism]] | None = None,
+        mechanisms: MechanismNames = ("DIGEST-MD5",),
         tls: ssl.SSLContext | None = None,
         tls_at_once: bool = False,
+        tls_server_end_point: bytes | None = None,
         idle_timeout: float = 300,
     ) -> None:
         super().__init__(
@@ -129,6 +134,7 @@ class LDAPServer(SASLServer):
             mechanisms=mechanisms,
             tls=tls,
             tls_at_once=tls_at_once,
+            tls_server_end_point=tls_server_end_point,
             idle_timeout=idle_timeout,
         )
         self._directory: Final = Directory(
@@ -163,7 +169,7 @@ class _Connection(Connection):
                 case "abandonRequest":
                     pass
                 case "bindRequest":
-                    await self._log_in(LDAPBindServer(self._server.mechanisms), pdu)
+                    await self._log_in(LDAPBindServer(self._mechanisms), pdu)
                 case "extendedReq" if self._starts_tls(request):
                     await self.start_tls(_tls_response(request, ResultCode.success))
                 case _:

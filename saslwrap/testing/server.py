@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import ClassVar, Final, Self
 
@@ -31,9 +31,8 @@ from anyio.streams.tls import TLSStream
 from saslwrap.anyio import SASLStream, authenticate
 from saslwrap.errors import ProtocolError, SASLError, UsageError
 from saslwrap.exchange import Exchange, transport_survives
-from saslwrap.mechanism import ServerMechanism
-from saslwrap.mechanisms.digest_md5 import DigestMD5Server
 from saslwrap.properties import SecurityProperties
+from saslwrap.testing.mechanisms import MechanismFactories, MechanismNames, Place
 
 __all__ = ["Connection", "LoopbackServer", "SASLServer"]
 
@@ -101,12 +100,16 @@ class SASLServer(LoopbackServer):
     :param realm: where the users are
     :param host: the server's name, which a client's digest-uri must have
     :param properties: what a login must give
-    :param mechanisms: factories by name, in place of DIGEST-MD5 over `users`
+    :param mechanisms: names of `DIGEST-MD5`, `GSSAPI`, `GSS-SPNEGO`; or factories by name
     :param tls: a context with the server's certificate: a client may start TLS
     :param tls_at_once: whether TLS begins with the first octet, as on the ports of ldaps and imaps
+    :param tls_server_end_point: the hash of that certificate, which `mechanisms.channel_binding`
+        makes: over TLS, GSSAPI and GSS-SPNEGO by name refuse a login that is not bound to it
     :param idle_timeout: seconds that a client has for its next request, for a login, for TLS'
         handshake, and to take a batch of results
-    :raises UsageError: TLS without a context
+    :raises UsageError: TLS without a context, a name that is not known, or a binding with factories
+        of one's own
+    :raises MechanismUnavailableError: the extra of a mechanism is not installed
     """
 
     #: IANA service name, which is the scheme of `url` too.
@@ -119,23 +122,27 @@ class SASLServer(LoopbackServer):
         realm: str,
         host: str,
         properties: SecurityProperties,
-        mechanisms: Mapping[str, Callable[[], ServerMechanism]] | None,
+        mechanisms: MechanismNames = ("DIGEST-MD5",),
         idle_timeout: float,
         tls: ssl.SSLContext | None = None,
         tls_at_once: bool = False,
+        tls_server_end_point: bytes | None = None,
     ) -> None:
         if tls_at_once and tls is None:
             raise UsageError("tls_at_once needs a context with the certificate: tls=...")
+        if tls_server_end_point is not None and isinstance(mechanisms, Mapping):
+            raise UsageError("factories of one's own make the binding: leave tls_server_end_point")
+        if not isinstance(mechanisms, str | Mapping):
+            mechanisms = list(mechanisms)
+        place = Place(self.service, host, realm, dict(users or {}), properties)
         self.realm: Final = realm
         self.host: Final = host
         self.properties: Final = properties
         self.idle_timeout: Final = idle_timeout
         self.tls: Final = tls
         self.tls_at_once: Final = tls_at_once
-        if mechanisms is None:
-            mechanisms = {"DIGEST-MD5": self._digest_md5}
-        self.mechanisms: Final = dict(mechanisms)
-        self._users: Final = dict(users or {})
+        self.mechanisms: Final = place.mechanisms(mechanisms)
+        self._bound: Final = place.bound_to(tls_server_end_point).mechanisms(mechanisms)
 
     @property
     def url(self) -> str:
@@ -159,14 +166,9 @@ class SASLServer(LoopbackServer):
     @abstractmethod
     def _connection(self, transport: AnyByteStream) -> Connection: ...
 
-    def _digest_md5(self) -> ServerMechanism:
-        return DigestMD5Server(
-            lambda username, _: self._users.get(username),
-            service=self.service,
-            host=self.host,
-            realms=[self.realm],
-            properties=self.properties,
-        )
+    def mechanisms_over(self, *, tls: bool) -> MechanismFactories:
+        """Give what makes a mechanism for a login, over TLS or not."""
+        return self._bound if tls else self.mechanisms
 
     def _where(self) -> str:
         return self.url
@@ -211,6 +213,11 @@ class Connection(ABC):
                 await self._stream.send_eof()
             while True:
                 await self._transport.receive()
+
+    @property
+    def _mechanisms(self) -> MechanismFactories:
+        """What makes a mechanism for the next login."""
+        return self._server.mechanisms_over(tls=self._over_tls)
 
     @property
     def _can_start_tls(self) -> bool:

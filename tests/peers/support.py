@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import time
 from glob import glob
-from subprocess import TimeoutExpired
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from subprocess import Popen
-
-LOOPBACK = "127.0.0.1"
+from saslwrap.testing._processes import LOOPBACK as LOOPBACK
+from saslwrap.testing._processes import StartError as StartError
+from saslwrap.testing._processes import find_program as find_program
+from saslwrap.testing._processes import log_tail as log_tail
+from saslwrap.testing._processes import stop_process as stop_process
+from saslwrap.testing._processes import wait_for as wait_for
+from saslwrap.testing._processes import wait_for_port as wait_for_port
 
 REQUIRE_PEERS = "SASLWRAP_REQUIRE_PEERS"
 """Environment variable: "1" turns a missing program into a failure."""
@@ -58,17 +56,6 @@ PLUGIN_PACKAGES = {
 """Plugin of Cyrus SASL to the Debian package that brings it."""
 
 _PLUGIN_FOLDERS = ("/usr/lib/*/sasl2/", "/usr/lib/sasl2/", "/usr/lib64/sasl2/")
-_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-
-
-class StartError(Exception):
-    """A server did not start; the text ends with the tail of its log."""
-
-
-def find_program(name: str) -> str | None:
-    """The path of a program, also where a plain user's PATH does not look."""
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS))
-    return shutil.which(name, path=path)
 
 
 def require_program(*names: str) -> None:
@@ -109,59 +96,5 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_port(
-    process: Popen[bytes], port: int, log: Path, *, ready: str = "", timeout: float = 15
-) -> None:
-    """Return once `process` listens on `port`; `StartError` if it ends or time is up.
-
-    `ready` is what the log must say by then: without it, a stranger on the same port would pass
-    for the server until the server has noticed.
-    """
-
-    def listens() -> bool:
-        return (not ready or ready in log_tail(log)) and _accepts(port)
-
-    wait_for(process, listens, log, what=f"nothing on port {port}", timeout=timeout)
-
-
-def wait_for(
-    process: Popen[bytes], ready: Callable[[], bool], log: Path, *, what: str, timeout: float = 15
-) -> None:
-    """Return once `process` is ready; `StartError` if it ends or time is up: `what` after it."""
-    deadline = time.monotonic() + timeout
-    while process.poll() is None:
-        if ready():
-            return
-        if time.monotonic() > deadline:
-            raise StartError(f"{what} after {timeout:g} s\n{log_tail(log)}")
-        time.sleep(0.02)
-    raise StartError(f"ended with status {process.returncode}\n{log_tail(log)}")
-
-
-def stop_process(process: Popen[bytes], timeout: float = 10) -> None:
-    """End one process by its id: ask, then insist. Ended already is fine."""
-    process.terminate()
-    try:
-        process.wait(timeout)
-    except TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def log_tail(log: Path, lines: int = 30) -> str:
-    """The last lines of a log, or a word about why there are none."""
-    try:
-        text = log.read_text(errors="replace")
-    except OSError as error:
-        return f"(no log: {error})"
-    return "\n".join(text.splitlines()[-lines:]) or "(empty log)"
-
-
 def _packages_of(name: str) -> list[str]:
     return PACKAGES.get(name, name).split()
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((LOOPBACK, port)) == 0

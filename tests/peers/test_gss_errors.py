@@ -55,7 +55,7 @@ def _expired(bed: Bed) -> dict[str, Any]:
 
 
 def _postdated(bed: Bed) -> dict[str, Any]:
-    bed.realm.kinit(ALICE.username, ALICE.password, cache=bed.cache, start="1h")
+    bed.realm.kinit(ALICE.username, ALICE.password, "-s", "1h", cache=bed.cache)
     return {}
 
 

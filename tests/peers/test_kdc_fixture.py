@@ -186,7 +186,7 @@ def test_an_expired_ticket(krb5_environment: Realm, gssapi: Any, cache: Path) ->
 
 
 def test_a_postdated_ticket(krb5_environment: Realm, gssapi: Any, cache: Path) -> None:
-    krb5_environment.kinit(ALICE.username, ALICE.password, cache=cache, start="1h")
+    krb5_environment.kinit(ALICE.username, ALICE.password, "-s", "1h", cache=cache)
     with pytest.raises(gssapi.exceptions.GSSError, match="Ticket not yet valid"):
         who_logs_in(gssapi)
 
