@@ -33,6 +33,8 @@ ANYTHING = ("present", b"objectClass")
 START_TLS = b"1.3.6.1.4.1.1466.20037"
 WHO_AM_I = b"1.3.6.1.4.1.4203.1.11.3"
 
+PAGED_RESULTS = b"1.2.840.113556.1.4.319"
+
 ROOT = "dc=example,dc=com"
 PEOPLE = f"ou=People,{ROOT}"
 ALICE = f"uid=alice,{PEOPLE}"

@@ -50,6 +50,7 @@ from tests.ldap_bed import (
     BOB,
     ENTRIES,
     ONE,
+    PAGED_RESULTS,
     PASSWORD,
     PEOPLE,
     ROOT,
@@ -87,6 +88,7 @@ async def test_root_dse() -> None:
                 "supportedLDAPVersion": [b"3"],
                 "supportedSASLMechanisms": [b"DIGEST-MD5"],
                 "supportedExtension": [WHO_AM_I],
+                "supportedControl": [PAGED_RESULTS],
             }
         }
         entries, _ = await client.search("", BASE, ANYTHING, [b"SUPPORTEDsaslMechanisms"])
