@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from anyio import fail_after
@@ -30,9 +29,6 @@ START_TLS: Final = b"1.3.6.1.4.1.1466.20037"
 
 #: The longest request, in octets.
 _REQUEST_LIMIT: Final = LDAPBindServer.PDU_LIMIT
-
-#: Results are sent once they have so many octets.
-_BATCH: Final = 32768
 
 
 class LDAPConnection(Connection):
@@ -72,15 +68,6 @@ class LDAPConnection(Connection):
         pdu = bytes(memoryview(self._buffer)[:length])
         del self._buffer[:length]
         return pdu
-
-    async def _send_all(self, messages: Iterable[bytes]) -> None:
-        batch = bytearray()
-        for message in messages:
-            batch += message
-            if len(batch) >= _BATCH:
-                await self._send(bytes(batch))
-                batch.clear()
-        await self._send(bytes(batch))
 
     async def _answer_start_tls(self, request: Message) -> None:
         code, text = self._judge_start_tls(request)

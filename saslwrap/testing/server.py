@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import ClassVar, Final, Self
+from threading import get_ident
+from typing import ClassVar, Final, Self, TypeVar
 
 from anyio import (
     AsyncContextManagerMixin,
@@ -25,10 +26,11 @@ from anyio import (
     move_on_after,
 )
 from anyio.abc import AnyByteStream, SocketAttribute
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.streams.tls import TLSStream
 
 from saslwrap.anyio import SASLStream, authenticate
+from saslwrap.context import Buffer
 from saslwrap.errors import ProtocolError, SASLError, UsageError
 from saslwrap.exchange import Exchange, transport_survives
 from saslwrap.properties import SecurityProperties
@@ -36,9 +38,14 @@ from saslwrap.testing.mechanisms import MechanismFactories, MechanismNames, Plac
 
 __all__ = ["Connection", "LoopbackServer", "SASLServer"]
 
+T = TypeVar("T")
+
 logger: Final = logging.getLogger(__name__)
 
 _ADDRESS: Final = "127.0.0.1"
+
+#: Answers are sent once they have so many octets.
+_BATCH: Final = 32768
 
 #: Seconds that a client has to take our farewell.
 _FAREWELL: Final = 1.0
@@ -48,6 +55,8 @@ class LoopbackServer(AsyncContextManagerMixin, ABC):
     """Listens on loopback while it is entered: `async with`, or `with server.in_thread()`."""
 
     _port: int | None = None
+    _portal: BlockingPortal | None = None
+    _thread: int = 0
 
     @property
     def port(self) -> int:
@@ -71,19 +80,27 @@ class LoopbackServer(AsyncContextManagerMixin, ABC):
         failure: Exception | None = None
         async with (
             await create_tcp_listener(local_host=_ADDRESS) as listener,
+            BlockingPortal() as portal,
             create_task_group() as tasks,
         ):
             self._port = listener.extra(SocketAttribute.local_port)
+            self._portal, self._thread = portal, get_ident()
             tasks.start_soon(listener.serve, self.serve)
             try:
                 yield self
             except Exception as error:  # a task group would wrap up what a test raises
                 failure = error
             finally:
-                self._port = None
+                self._port = self._portal = None
                 tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+    def _call(self, function: Callable[[], T]) -> T:
+        """Call it in the thread that serves, from any thread: what is served needs no locks."""
+        if self._portal is None or self._thread == get_ident():
+            return function()
+        return self._portal.call(function)
 
     def __repr__(self) -> str:
         where = "not listening" if self._port is None else self._where()
@@ -262,6 +279,17 @@ class Connection(ABC):
     async def _send(self, data: bytes) -> None:
         with fail_after(self._server.idle_timeout):
             await self._stream.send(data)
+
+    async def _send_all(self, pieces: Iterable[Buffer]) -> None:
+        """Send many pieces, small and large, in batches of the same size."""
+        batch = bytearray()
+        for piece in pieces:
+            for start in range(0, len(piece), _BATCH):
+                batch += memoryview(piece)[start : start + _BATCH]
+                if len(batch) >= _BATCH:
+                    await self._send(bytes(batch))
+                    batch.clear()
+        await self._send(bytes(batch))
 
     async def _log_in(self, exchange: Exchange, request: bytes) -> None:
         """Let the client log in; whatever comes of it, it is nobody before.
