@@ -320,16 +320,19 @@ def test_refusals(feed: Feed, code: int, kind: type[SASLError], text: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("code", "remedy"),
+    ("code", "require_layer", "remedy"),
     [
-        (8, "it does not count this TLS: connect without it"),
-        (13, "it does not count this TLS: connect without it"),
-        (48, "it does not count this TLS: connect without it"),
-        (53, "Active Directory takes no layer over TLS: leave require_layer unset"),
+        (8, None, "it does not count this TLS: connect without it"),
+        (13, None, "it does not count this TLS: connect without it"),
+        (48, None, "it does not count this TLS: connect without it"),
+        (48, True, "Active Directory takes no layer over TLS: leave require_layer unset"),
+        (53, None, "Active Directory takes no layer over TLS: leave require_layer unset"),
     ],
 )
-def test_refusals_over_tls(code: int, remedy: str) -> None:
-    exchange = LDAPBind(PlayedClient((None, b"x", False)))
+def test_refusals_over_tls(code: int, require_layer: bool | None, remedy: str) -> None:
+    mechanism = PlayedClient((None, b"x", False))
+    mechanism.properties = SecurityProperties(require_layer=require_layer)
+    exchange = LDAPBind(mechanism)
     exchange.bind_channel(ChannelInfo(external_ssf=256))
     assert isinstance(crank(exchange), Send)
     assert crank(exchange) == NeedData()

@@ -166,18 +166,32 @@ class LDAPBind(_Bind):
         match response["resultCode"]:
             case ResultCode.authMethodNotSupported:
                 return NegotiationError(f"the server does not support {name}: {outcome}")
+            case code if self._minds_layer(code):
+                return NegotiationError(
+                    f"the server refused {name}: {outcome}; Active Directory takes no layer over "
+                    "TLS: leave require_layer unset, or connect without TLS"
+                )
             case code if code in _TOO_WEAK:
                 return NegotiationError(
                     f"the server wants more protection than {name} was to give: {outcome}; "
                     + (STRONGER_OVER_TLS if self._over_tls else STRONGER)
                 )
-            case ResultCode.unwillingToPerform if self._over_tls:
-                return NegotiationError(
-                    f"the server refused {name}: {outcome}; Active Directory takes no layer over "
-                    "TLS: leave require_layer unset, or connect without TLS"
-                )
             case _:
                 return AuthenticationError(f"the server refused {name}: {outcome}")
+
+    def _minds_layer(self, code: int) -> bool:
+        """Whether that is how Active Directory refuses a layer over TLS.
+
+        inappropriateAuthentication is Cyrus SASL's for too little protection, too: it is that if
+        no layer was asked for.
+        """
+        return self._over_tls and (
+            code == ResultCode.unwillingToPerform
+            or (
+                code == ResultCode.inappropriateAuthentication
+                and self._client.properties.require_layer is True
+            )
+        )
 
     @property
     def _over_tls(self) -> bool:
