@@ -31,6 +31,7 @@ from saslwrap.testing.pairs import (
     layer_pair,
     mechanism_pair,
 )
+from saslwrap.testing.quirks import CYRUS, JDK, MICROSOFT, STRICT, Quirks
 from saslwrap.testing.realm import Realm, TicketError
 from saslwrap.testing.sockets import SocketPair, authenticated_sockets
 from saslwrap.testing.streams import (
@@ -42,8 +43,12 @@ from saslwrap.testing.streams import (
 )
 
 __all__ = [
+    "CYRUS",
+    "JDK",
+    "MICROSOFT",
     "PROTECTIONS",
     "SEGMENTATIONS",
+    "STRICT",
     "AtOnce",
     "Chain",
     "ContextPair",
@@ -56,6 +61,7 @@ __all__ = [
     "MechanismPair",
     "MemoryStream",
     "OneOctet",
+    "Quirks",
     "RandomSizes",
     "Realm",
     "SocketPair",

@@ -51,6 +51,7 @@ from saslwrap.testing.ldap_directory import Directory
 from saslwrap.testing.ldap_paging import PAGED_RESULTS
 from saslwrap.testing.ldap_requests import WHO_AM_I
 from saslwrap.testing.mechanisms import MechanismNames
+from saslwrap.testing.quirks import STRICT, Quirks
 from saslwrap.testing.server import Connection, SASLServer
 
 __all__ = ["LDAPServer"]
@@ -71,6 +72,8 @@ class LDAPServer(SASLServer):
     :param tls_at_once: whether TLS begins with the first octet, as on the port of ldaps
     :param tls_server_end_point: the hash of that certificate, which `mechanisms.channel_binding`
         makes: over TLS, GSSAPI and GSS-SPNEGO by name refuse a login that is not bound to it
+    :param quirks: what the server does differently: `MICROSOFT`, `CYRUS`, `JDK`, or some of that.
+        Those of a mechanism are not for factories of one's own
     :param idle_timeout: seconds that a client has for its next request, for a login, for TLS'
         handshake, and to take a batch of results
     :raises UsageError: entries that cannot be read, or what cannot go together
@@ -93,6 +96,7 @@ class LDAPServer(SASLServer):
         tls: ssl.SSLContext | None = None,
         tls_at_once: bool = False,
         tls_server_end_point: bytes | None = None,
+        quirks: Quirks = STRICT,
         idle_timeout: float = 300,
     ) -> None:
         super().__init__(
@@ -104,6 +108,7 @@ class LDAPServer(SASLServer):
             tls=tls,
             tls_at_once=tls_at_once,
             tls_server_end_point=tls_server_end_point,
+            quirks=quirks,
             idle_timeout=idle_timeout,
         )
         self._directory: Final = Directory(

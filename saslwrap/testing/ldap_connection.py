@@ -20,6 +20,7 @@ from saslwrap.protocols.ldap_messages import (
 )
 from saslwrap.testing.ldap_directory import Directory
 from saslwrap.testing.ldap_requests import answer, is_critical
+from saslwrap.testing.quirky_bind import QuirkyBindServer
 from saslwrap.testing.server import Connection, SASLServer
 
 __all__ = ["START_TLS", "LDAPConnection"]
@@ -50,12 +51,15 @@ class LDAPConnection(Connection):
                 case "abandonRequest":
                     pass
                 case "bindRequest":
-                    await self._log_in(LDAPBindServer(self._mechanisms), pdu)
+                    await self._log_in(self._bind_server(), pdu)
                 case "extendedReq" if request.value["requestName"] == START_TLS:
                     await self._answer_start_tls(request)
                 case _:
                     await self._send_all(answer(pdu, request, self._directory, self._identity))
         await self._stream.aclose()
+
+    def _bind_server(self) -> LDAPBindServer:
+        return QuirkyBindServer(self._mechanisms, self._server.quirks)
 
     async def _next_request(self) -> bytes:
         """Read a whole message, `b""` at the end."""

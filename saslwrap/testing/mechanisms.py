@@ -13,9 +13,12 @@ from typing import Final, TypeAlias
 from saslwrap.errors import UsageError
 from saslwrap.mechanism import ServerMechanism
 from saslwrap.mechanisms.digest_md5 import DigestMD5Server
+from saslwrap.mechanisms.digest_md5.messages import DEFAULT_MAXBUF
 from saslwrap.mechanisms.gss_spnego import GSSSPNEGOServer
 from saslwrap.mechanisms.gssapi import GSSAPIServer
 from saslwrap.properties import SecurityProperties
+from saslwrap.testing.quirks import STRICT, Quirks
+from saslwrap.testing.quirky_mechanisms import QuirkyDigestMD5, QuirkyGSSAPI, QuirkyGSSSPNEGO
 
 __all__ = ["MechanismFactories", "MechanismNames", "Place"]
 
@@ -36,6 +39,7 @@ class Place:
     :param users: passwords by username, for DIGEST-MD5; Kerberos' are the KDC's
     :param properties: what a login must give
     :param tls_server_end_point: the hash of the certificate that GSS logins have to be bound to
+    :param quirks: what is to be different
     """
 
     service: str
@@ -44,6 +48,14 @@ class Place:
     users: Mapping[str, str] = field(repr=False)
     properties: SecurityProperties
     tls_server_end_point: bytes | None = None
+    quirks: Quirks = STRICT
+
+    def __post_init__(self) -> None:
+        if self.quirks.no_maxbuf and self.properties.max_buffer < DEFAULT_MAXBUF:
+            raise UsageError(
+                f"who leaves maxbuf out announces {DEFAULT_MAXBUF} octets; max_buffer is "
+                f"{self.properties.max_buffer}"
+            )
 
     def mechanisms(self, chosen: MechanismNames) -> dict[str, Callable[[], ServerMechanism]]:
         """Give the factories of the mechanisms that were named, and those that were given as such.
@@ -63,9 +75,15 @@ class Place:
             make()
         return factories
 
-    def bound_to(self, tls_server_end_point: bytes | None) -> Place:
-        """Give the same, with GSS logins that have to be bound to a certificate."""
-        return replace(self, tls_server_end_point=tls_server_end_point)
+    def over_tls(self, tls_server_end_point: bytes | None) -> Place:
+        """Give the same over TLS, with GSS logins that have to be bound to a certificate.
+
+        Who refuses layers over TLS takes no layer there, but offers them nevertheless.
+        """
+        properties = self.properties
+        if self.quirks.no_layer_over_tls:
+            properties = replace(properties, min_ssf=0, require_layer=None)
+        return replace(self, tls_server_end_point=tls_server_end_point, properties=properties)
 
     def _factory(self, name: str) -> Callable[[], ServerMechanism]:
         make = _MAKERS.get(name.upper())
@@ -79,31 +97,39 @@ class Place:
 
 
 def _digest_md5(place: Place) -> ServerMechanism:
-    return DigestMD5Server(
+    quirks = place.quirks
+    make = partial(
+        DigestMD5Server,
         lambda username, _: place.users.get(username),
         service=place.service,
         host=place.host,
-        realms=[place.realm],
+        realms=[place.realm] if quirks.realms is None else quirks.realms,
         properties=place.properties,
     )
+    mechanism = make(generate_nonce=quirks.nonce) if quirks.nonce else make()
+    if quirks == STRICT:
+        return mechanism
+    return QuirkyDigestMD5(mechanism, quirks, service=place.service, host=place.host)
 
 
 def _gssapi(place: Place) -> ServerMechanism:
-    return GSSAPIServer(
+    mechanism = GSSAPIServer(
         service=place.service,
         host=place.host,
         properties=place.properties,
         tls_server_end_point=place.tls_server_end_point,
     )
+    return mechanism if place.quirks == STRICT else QuirkyGSSAPI(mechanism, place.quirks)
 
 
 def _gss_spnego(place: Place) -> ServerMechanism:
-    return GSSSPNEGOServer(
+    mechanism = GSSSPNEGOServer(
         service=place.service,
         host=place.host,
         properties=place.properties,
         tls_server_end_point=place.tls_server_end_point,
     )
+    return mechanism if place.quirks == STRICT else QuirkyGSSSPNEGO(mechanism, place.quirks)
 
 
 _MAKERS: Final[Mapping[str, Callable[[Place], ServerMechanism]]] = {

@@ -35,6 +35,7 @@ from saslwrap.errors import ProtocolError, SASLError, UsageError
 from saslwrap.exchange import Exchange, transport_survives
 from saslwrap.properties import SecurityProperties
 from saslwrap.testing.mechanisms import MechanismFactories, MechanismNames, Place
+from saslwrap.testing.quirks import STRICT, Quirks
 
 __all__ = ["Connection", "LoopbackServer", "SASLServer"]
 
@@ -122,6 +123,7 @@ class SASLServer(LoopbackServer):
     :param tls_at_once: whether TLS begins with the first octet, as on the ports of ldaps and imaps
     :param tls_server_end_point: the hash of that certificate, which `mechanisms.channel_binding`
         makes: over TLS, GSSAPI and GSS-SPNEGO by name refuse a login that is not bound to it
+    :param quirks: what the server does differently: `quirks`. Not for factories of one's own
     :param idle_timeout: seconds that a client has for its next request, for a login, for TLS'
         handshake, and to take a batch of results
     :raises UsageError: TLS without a context, a name that is not known, or a binding with factories
@@ -144,6 +146,7 @@ class SASLServer(LoopbackServer):
         tls: ssl.SSLContext | None = None,
         tls_at_once: bool = False,
         tls_server_end_point: bytes | None = None,
+        quirks: Quirks = STRICT,
     ) -> None:
         if tls_at_once and tls is None:
             raise UsageError("tls_at_once needs a context with the certificate: tls=...")
@@ -151,15 +154,16 @@ class SASLServer(LoopbackServer):
             raise UsageError("factories of one's own make the binding: leave tls_server_end_point")
         if not isinstance(mechanisms, str | Mapping):
             mechanisms = list(mechanisms)
-        place = Place(self.service, host, realm, dict(users or {}), properties)
+        place = Place(self.service, host, realm, dict(users or {}), properties, quirks=quirks)
         self.realm: Final = realm
         self.host: Final = host
         self.properties: Final = properties
         self.idle_timeout: Final = idle_timeout
         self.tls: Final = tls
         self.tls_at_once: Final = tls_at_once
+        self.quirks: Final = quirks
         self.mechanisms: Final = place.mechanisms(mechanisms)
-        self._bound: Final = place.bound_to(tls_server_end_point).mechanisms(mechanisms)
+        self._bound: Final = place.over_tls(tls_server_end_point).mechanisms(mechanisms)
 
     @property
     def url(self) -> str:
