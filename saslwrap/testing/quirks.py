@@ -98,7 +98,8 @@ STRICT: Final = Quirks()
 
 #: Active Directory. Nonce and challenge: ldap3 issue 848, Novell.Directory.Ldap.NETStandard pull
 #: request 70. Texts: ldap3 issues 848 and 1030, NUL at the end included, and ldap4net issue 160
-#: (Samba has the same). Layers over TLS: the code and the words that PowerView.py reports.
+#: (Samba has the same). The empty success is Samba's, measured. Layers over TLS: the code and the
+#: words that PowerView.py reports.
 MICROSOFT: Final = Quirks(
     nonce=microsoft_nonce,
     no_maxbuf=True,

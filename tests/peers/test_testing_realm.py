@@ -46,6 +46,24 @@ def who_logs_in(client: GSSAPIClient | GSSSPNEGOClient) -> str:
     return anyio.run(main)
 
 
+def test_as_the_page_has_it() -> None:
+    require_program(*Realm.programs)
+    pytest.importorskip("spnego")
+
+    async def main() -> None:
+        client = GSSAPIClient("alice", "s3cret", service="ldap", host="localhost")
+        async with (
+            LDAPServer(ENTRIES, mechanisms=["GSSAPI"]) as server,
+            await anyio.connect_tcp("127.0.0.1", server.port) as tcp,
+        ):
+            stream = await authenticate(tcp, LDAPBind(client))
+            assert stream.extra(SASLAttribute.ssf) == 256
+            assert stream.extra(SASLAttribute.authcid) == "alice"
+
+    with Realm({"alice": "s3cret"}, services=["ldap"]) as realm, realm.active():
+        anyio.run(main)
+
+
 @pytest.mark.parametrize("kind", [GSSAPIClient, GSSSPNEGOClient])
 def test_a_server_in_this_process_is_logged_in_to(
     own_realm: Realm, kind: type[GSSAPIClient | GSSSPNEGOClient]
