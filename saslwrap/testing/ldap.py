@@ -31,10 +31,11 @@ A blocking client, or one in another process, takes the server in a thread:
 
 (`-N`, because a digest names the host it is for: the server accepts its own name only.)
 
-It answers searches, in pages too (RFC 2696), and "Who am I?", and refuses the rest in good form.
-Before a login it shows the root DSE and nothing else. Requests are answered one after the other, so
-that there is never anything to abandon, and nothing outstanding when a login begins. Results leave
-in batches: many messages in a frame, in as many frames as the client's maxbuf asks for.
+It answers searches, in pages too (RFC 2696), comparisons, and "Who am I?"; with `writable` clients
+may add, modify and delete entries; the rest is refused in good form. Before a login it shows the
+root DSE and nothing else. Requests are answered one after the other, so that there is never
+anything to abandon, and nothing outstanding when a login begins. Results leave in batches: many
+messages in a frame, in as many frames as the client's maxbuf asks for.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class LDAPServer(SASLServer):
         makes: over TLS, GSSAPI and GSS-SPNEGO by name refuse a login that is not bound to it
     :param quirks: what the server does differently: `MICROSOFT`, `CYRUS`, `JDK`, or some of that.
         Those of a mechanism are not for factories of one's own
+    :param writable: whether clients may add, modify and delete entries
     :param idle_timeout: seconds that a client has for its next request, for a login, for TLS'
         handshake, and to take a batch of results
     :raises UsageError: entries that cannot be read, or what cannot go together
@@ -97,6 +99,7 @@ class LDAPServer(SASLServer):
         tls_at_once: bool = False,
         tls_server_end_point: bytes | None = None,
         quirks: Quirks = STRICT,
+        writable: bool = False,
         idle_timeout: float = 300,
     ) -> None:
         super().__init__(
@@ -111,6 +114,7 @@ class LDAPServer(SASLServer):
             quirks=quirks,
             idle_timeout=idle_timeout,
         )
+        self._writable: Final = writable
         self._directory: Final = Directory(
             entries,
             {
@@ -121,5 +125,10 @@ class LDAPServer(SASLServer):
             },
         )
 
+    @property
+    def entries(self) -> dict[str, dict[str, list[bytes]]]:
+        """A copy of the entries as they are now; from any thread."""
+        return self._call(lambda: self._directory.data)
+
     def _connection(self, transport: AnyByteStream) -> Connection:
-        return LDAPConnection(self, self._directory, transport)
+        return LDAPConnection(self, self._directory, transport, writable=self._writable)

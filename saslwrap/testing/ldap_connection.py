@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from anyio import fail_after
@@ -35,9 +36,16 @@ _REQUEST_LIMIT: Final = LDAPBindServer.PDU_LIMIT
 class LDAPConnection(Connection):
     """One client. Its identity is None while nobody is logged in (RFC 4513 section 4)."""
 
-    def __init__(self, server: SASLServer, directory: Directory, transport: AnyByteStream) -> None:
+    def __init__(
+        self,
+        server: SASLServer,
+        directory: Directory,
+        transport: AnyByteStream,
+        *,
+        writable: bool = False,
+    ) -> None:
         super().__init__(server, transport)
-        self._directory: Final = directory
+        self._answer: Final = partial(answer, directory=directory, writable=writable)
 
     async def run(self) -> None:
         """Answer requests until the client leaves."""
@@ -55,7 +63,7 @@ class LDAPConnection(Connection):
                 case "extendedReq" if request.value["requestName"] == START_TLS:
                     await self._answer_start_tls(request)
                 case _:
-                    await self._send_all(answer(pdu, request, self._directory, self._identity))
+                    await self._send_all(self._answer(pdu, request, identity=self._identity))
         await self._stream.aclose()
 
     def _bind_server(self) -> LDAPBindServer:

@@ -11,12 +11,22 @@ import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from saslwrap.errors import UsageError
 from saslwrap.protocols.ldap_messages import ResultCode
 
-__all__ = ["DN", "Directory", "Entry", "SearchError", "matches", "parse_dn"]
+__all__ = [
+    "DN",
+    "Attribute",
+    "Directory",
+    "DirectoryError",
+    "Entry",
+    "make_attribute",
+    "matches",
+    "parse_dn",
+]
 
 #: A distinguished name, in a form to compare: the root's end first, each RDN a set of pairs.
 DN: TypeAlias = tuple[frozenset[tuple[str, str]], ...]
@@ -30,8 +40,8 @@ _PAIR = re.compile(r"((?:[^\\,+]|\\.)*+)([,+]|$)", re.DOTALL)
 _ESCAPE = re.compile(rb"\\([0-9a-fA-F]{2})|\\(.)", re.DOTALL)
 
 
-class SearchError(Exception):
-    """A search that cannot start; `code` and `matched_dn` are the result's."""
+class DirectoryError(Exception):
+    """A request that cannot be met; `code` and `matched_dn` are the result's."""
 
     def __init__(self, code: ResultCode, text: str, matched_dn: str = "") -> None:
         super().__init__(text)
@@ -75,7 +85,9 @@ def _fold(value: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Attribute:
+class Attribute:
+    """The values of one attribute, as they were written, and in the form to compare."""
+
     name: bytes
     values: tuple[bytes, ...]
     folded: tuple[str, ...]
@@ -87,7 +99,7 @@ class Entry:
     """One entry: its name as it was written, its attributes by their names in lower case."""
 
     dn: str
-    attributes: Mapping[str, _Attribute]
+    attributes: Mapping[str, Attribute]
 
     @classmethod
     def make(cls, dn: str, attributes: Attributes, operational: Attributes | None = None) -> Entry:
@@ -95,11 +107,16 @@ class Entry:
 
         :raises UsageError: values that are no list of texts
         """
-        made = {n.casefold(): _make_attribute(n, values) for n, values in attributes.items()}
-        made.setdefault("objectclass", _make_attribute("objectClass", ["top"]))
+        made = {n.casefold(): make_attribute(n, values) for n, values in attributes.items()}
+        made.setdefault("objectclass", make_attribute("objectClass", ["top"]))
         for name, values in (operational or {}).items():
-            made[name.casefold()] = _make_attribute(name, values, operational=True)
+            made[name.casefold()] = make_attribute(name, values, operational=True)
         return cls(dn, made)
+
+    def has(self, attribute: str, value: str) -> bool:
+        """Whether an attribute has a value, both in the form to compare."""
+        there = self.attributes.get(attribute)
+        return there is not None and value in there.folded
 
     def select(self, names: Iterable[bytes], *, types_only: bool) -> dict[str, Any]:
         """Give a searchResEntry with the attributes that a search asks for.
@@ -118,13 +135,17 @@ class Entry:
         }
 
 
-def _make_attribute(
+def make_attribute(
     name: str, values: Sequence[str | bytes], *, operational: bool = False
-) -> _Attribute:
+) -> Attribute:
+    """Make an attribute.
+
+    :raises UsageError: `values` is one value in place of a list
+    """
     if isinstance(values, str | bytes):
         raise UsageError(f"{name} takes a list of values: [{values!r}]")
     octets = tuple(value.encode() if isinstance(value, str) else value for value in values)
-    return _Attribute(name.encode(), octets, tuple(map(_fold, octets)), operational)
+    return Attribute(name.encode(), octets, tuple(map(_fold, octets)), operational)
 
 
 class Directory:
@@ -137,6 +158,7 @@ class Directory:
 
     def __init__(self, entries: Mapping[str, Attributes], root: Attributes) -> None:
         self._entries: Final[dict[DN, Entry]] = {}
+        self._root_attributes: Final = root
         for dn, attributes in entries.items():
             try:
                 name = parse_dn(dn)
@@ -145,10 +167,27 @@ class Directory:
             if not name or name in self._entries:
                 raise UsageError(f"{dn!r} is the root, or an entry that is there already")
             self._entries[name] = Entry.make(dn, attributes)
-        self._depth = max(map(len, self._entries), default=0)
+
+    @property
+    def data(self) -> dict[str, dict[str, list[bytes]]]:
+        """All entries, as they would be written down."""
+        return {
+            entry.dn: {a.name.decode(): list(a.values) for a in entry.attributes.values()}
+            for entry in self._entries.values()
+        }
+
+    @cached_property
+    def _depth(self) -> int:
+        return max(map(len, self._entries), default=0)
+
+    @cached_property
+    def _root(self) -> Entry:
         contexts = [e.dn for name, e in self._entries.items() if name[:-1] not in self._entries]
-        self._root = Entry.make("", {}, {"namingContexts": contexts, **root})
-        self._known = frozenset(
+        return Entry.make("", {}, {"namingContexts": contexts, **self._root_attributes})
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(
             attribute
             for entry in (self._root, *self._entries.values())
             for attribute in entry.attributes
@@ -160,35 +199,89 @@ class Directory:
         A search from the root comes by all naming contexts, but not by the root DSE, which only a
         base search finds.
 
-        :raises SearchError: before the first one
+        :raises DirectoryError: before the first one
         """
         scope, search_filter = request["scope"], request["filter"]
-        within = self._within(self._base(request["baseObject"]), scope)
+        within = self._within(self._find(_name_of(request["baseObject"])), scope)
         return (entry for entry in within if matches(entry, search_filter, self._known))
 
-    def _base(self, dn: bytes) -> DN:
-        try:
-            name = parse_dn(dn.decode())
-        except ValueError:
-            raise SearchError(ResultCode.invalidDNSyntax, "the base is no DN") from None
+    def entry(self, dn: bytes) -> Entry:
+        """Give the entry of this name.
+
+        :raises DirectoryError: there is none
+        """
+        name = self._find(_name_of(dn))
+        return self._entries[name] if name else self._root
+
+    def add(self, dn: bytes, attributes: Attributes) -> None:
+        """Add an entry below one that is there.
+
+        :raises DirectoryError: it is there already, or its parent is not
+        """
+        name = _name_of(dn)
+        if not name or name in self._entries:
+            raise DirectoryError(ResultCode.entryAlreadyExists, "the entry is there already")
+        if not self._find(name[:-1]):
+            raise DirectoryError(ResultCode.noSuchObject, "there is no such naming context")
+        self._entries[name] = Entry.make(dn.decode(), attributes)
+        self._forget_summaries()
+
+    def remove(self, dn: bytes) -> None:
+        """Remove an entry that has none below it.
+
+        :raises DirectoryError: there is none, or it has
+        """
+        name = self._find(_name_of(dn))
+        if not name or any(other[:-1] == name for other in self._entries):
+            raise DirectoryError(ResultCode.notAllowedOnNonLeaf, "there are entries below it")
+        del self._entries[name]
+        self._forget_summaries()
+
+    def replace(self, dn: bytes, attributes: Mapping[str, Attribute]) -> None:
+        """Give an entry other attributes.
+
+        :raises DirectoryError: there is none, or they lack what its name is made of
+        """
+        name = self._find(_name_of(dn))
+        if not name:
+            raise DirectoryError(ResultCode.unwillingToPerform, "the root DSE stays as it is")
+        before = self._entries[name]
+        after = Entry(before.dn, attributes)
+        if any(before.has(*pair) and not after.has(*pair) for pair in name[-1]):
+            raise DirectoryError(ResultCode.notAllowedOnRDN, "the entry is named after this value")
+        self._entries[name] = after
+        self._forget_summaries()
+
+    def _forget_summaries(self) -> None:
+        for summary in ("_depth", "_root", "_known"):
+            self.__dict__.pop(summary, None)
+
+    def _find(self, name: DN) -> DN:
         if not name or name in self._entries:
             return name
         ancestors = (name[:length] for length in range(min(len(name) - 1, self._depth), 0, -1))
         nearest = next((a for a in ancestors if a in self._entries), None)
         matched_dn = self._entries[nearest].dn if nearest else ""
-        raise SearchError(ResultCode.noSuchObject, "there is no such entry", matched_dn)
+        raise DirectoryError(ResultCode.noSuchObject, "there is no such entry", matched_dn)
 
     def _within(self, base: DN, scope: int) -> Iterator[Entry]:
         if scope == _BASE:
             return iter([self._entries[base] if base else self._root])
         if scope not in (_ONE_LEVEL, _SUBTREE):
-            raise SearchError(ResultCode.protocolError, f"scope {scope} is unknown")
+            raise DirectoryError(ResultCode.protocolError, f"scope {scope} is unknown")
         size = len(base)
         return (
             entry
-            for name, entry in self._entries.items()
+            for name, entry in list(self._entries.items())  # it may change meanwhile
             if name[:size] == base and (scope == _SUBTREE or len(name) == size + 1)
         )
+
+
+def _name_of(dn: bytes) -> DN:
+    try:
+        return parse_dn(dn.decode())
+    except ValueError:
+        raise DirectoryError(ResultCode.invalidDNSyntax, "that is no DN") from None
 
 
 def matches(entry: Entry, search_filter: Any, known: Collection[str]) -> bool | None:

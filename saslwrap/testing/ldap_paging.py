@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, Final
 
 from saslwrap.protocols.ldap_messages import MAX_MESSAGE_ID, Message, ResultCode
-from saslwrap.testing.ldap_directory import Entry, SearchError
+from saslwrap.testing.ldap_directory import DirectoryError, Entry
 
 __all__ = ["PAGED_RESULTS", "Page", "page_of"]
 
@@ -66,7 +66,7 @@ class Page:
 def page_of(request: Message) -> Page:
     """Give the page that a search asks for, which is all of it without the control.
 
-    :raises SearchError: the control cannot be read, or what it asks for cannot be
+    :raises DirectoryError: the control cannot be read, or what it asks for cannot be
     """
     values = [
         control.get("controlValue", b"")
@@ -79,11 +79,11 @@ def page_of(request: Message) -> Page:
         (value,) = values
         asked = _codec().decode("Control", value)
     except Exception:  # asn1tools lets out what it runs into
-        raise SearchError(ResultCode.protocolError, "the paging control cannot be read") from None
+        raise DirectoryError(ResultCode.protocolError, "the page cannot be read") from None
     if not 0 <= asked["size"] <= MAX_MESSAGE_ID:  # maxInt, RFC 4511 section 4.1.1
-        raise SearchError(ResultCode.protocolError, "the size of the page is out of range")
+        raise DirectoryError(ResultCode.protocolError, "the size of the page is out of range")
     if not _COOKIE.fullmatch(asked["cookie"]):
-        raise SearchError(ResultCode.unwillingToPerform, "the cookie of the page is none of ours")
+        raise DirectoryError(ResultCode.unwillingToPerform, "the page's cookie is none of ours")
     return Page(asked["size"], int(asked["cookie"] or 0))
 
 

@@ -1,4 +1,4 @@
-"""What `LDAPServer` answers to a request, without I/O: searches, "Who am I?", and refusals."""
+"""What `LDAPServer` answers to a request, without I/O: searches, "Who am I?", changes, refusals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Final
 
 from saslwrap.errors import ProtocolError
 from saslwrap.protocols.ldap_messages import Message, ResultCode, encode, result
-from saslwrap.testing.ldap_directory import Directory, SearchError
+from saslwrap.testing.ldap_changes import COMPARE, apply_change
+from saslwrap.testing.ldap_directory import Directory, DirectoryError
 from saslwrap.testing.ldap_paging import PAGED_RESULTS, page_of
 
 __all__ = ["WHO_AM_I", "answer", "is_critical"]
@@ -30,12 +31,13 @@ _RESPONSE_TAGS: Final[Mapping[str | bytes, int]] = {
 
 
 def answer(
-    pdu: bytes, request: Message, directory: Directory, identity: str | None
+    pdu: bytes, request: Message, directory: Directory, identity: str | None, *, writable: bool
 ) -> Iterable[bytes]:
     """Give the messages that answer a request, one after the other as they are asked for.
 
     :param pdu: the request as it came
     :param identity: who is logged in, None for nobody
+    :param writable: whether entries may be changed
     :raises ProtocolError: it is no request
     """
     respond = partial(_respond, pdu, request)
@@ -48,7 +50,9 @@ def answer(
         return [respond(ResultCode.strongerAuthRequired, "log in first, with SASL")]
     if request.operation == "searchRequest":
         return _search(request, directory, respond)
-    return [respond(ResultCode.unwillingToPerform, "this server can only be searched")]
+    if not writable and pdu[_operation_at(pdu)] != COMPARE:
+        return [respond(ResultCode.unwillingToPerform, "entries stay as they are: writable=True")]
+    return [_change(pdu, directory, respond)]
 
 
 def is_critical(request: Message, known: Iterable[bytes] = ()) -> bool:
@@ -66,7 +70,7 @@ def _search(
     try:
         page = page_of(request)
         found = page.cut(directory.search(search))
-    except SearchError as error:
+    except DirectoryError as error:
         yield respond(error.code, str(error), error.matched_dn)
         return
     for count, entry in enumerate(found, 1):
@@ -76,6 +80,13 @@ def _search(
         selected = entry.select(search["attributes"], types_only=search["typesOnly"])
         yield encode(number, "searchResEntry", selected)
     yield encode(number, "searchResDone", result(ResultCode.success), page.controls())
+
+
+def _change(pdu: bytes, directory: Directory, respond: Callable[..., bytes]) -> bytes:
+    try:
+        return respond(apply_change(pdu, directory))
+    except DirectoryError as error:
+        return respond(error.code, str(error), error.matched_dn)
 
 
 def _extended(request: Message, identity: str | None, respond: Callable[..., bytes]) -> bytes:

@@ -239,10 +239,10 @@ def test_filters(server: LDAPServer, search_filter: str, names: list[str]) -> No
 # Without ldapsearch's own login
 
 
-def run(server: LDAPServer, name: str, *arguments: str) -> CompletedProcess[bytes]:
+def run(server: LDAPServer, name: str, *arguments: str, text: str = "") -> CompletedProcess[bytes]:
     return subprocess.run(
         [program(name), "-N", "-H", server.url, *arguments],
-        stdin=subprocess.DEVNULL,
+        input=text.encode(),
         capture_output=True,
         env={**os.environ, "LDAPNOINIT": "1"},
         timeout=60,
@@ -277,11 +277,51 @@ def test_a_simple_bind_is_refused(server: LDAPServer, login: list[str]) -> None:
     assert run(server, "ldapwhoami", *login).returncode == STRONGER_AUTH_REQUIRED
 
 
-def test_what_is_no_search_is_refused(server: LDAPServer) -> None:
+def test_what_would_change_an_entry_is_refused(server: LDAPServer) -> None:
     done = run(server, "ldapdelete", *digest(ALICE), large_dn(0))
     assert done.returncode == UNWILLING_TO_PERFORM
-    done = run(server, "ldapcompare", *digest(ALICE), large_dn(0), "cn:large-0")
-    assert done.returncode == UNWILLING_TO_PERFORM
+
+
+@pytest.mark.parametrize(("value", "outcome"), [("LARGE-0", 6), ("large-1", 5)])
+def test_ldapcompare(server: LDAPServer, value: str, outcome: int) -> None:
+    done = run(server, "ldapcompare", *digest(ALICE), large_dn(0), f"cn:{value}")
+    assert done.returncode == outcome
+
+
+LDIF = f"""\
+dn: cn=new,{BASE_DN}
+changetype: add
+objectClass: person
+cn: new
+sn: one
+
+dn: cn=new,{BASE_DN}
+changetype: modify
+add: sn
+sn: two
+-
+delete: sn
+sn: ONE
+-
+replace: description
+description: changed
+"""
+
+
+def test_ldapmodify_where_that_is_allowed() -> None:
+    users = {ALICE.username: ALICE.password}
+    entries = {BASE_DN: {"dc": ["example"]}}
+    with LDAPServer(entries, users, realm=REALM, writable=True).in_thread() as server:
+        done = run(server, "ldapmodify", *digest(ALICE), text=LDIF)
+        assert done.returncode == 0, done.stderr
+        assert server.entries[f"cn=new,{BASE_DN}"] == {
+            "objectClass": [b"person"],
+            "cn": [b"new"],
+            "sn": [b"two"],
+            "description": [b"changed"],
+        }
+        assert run(server, "ldapdelete", *digest(ALICE), f"cn=new,{BASE_DN}").returncode == 0
+        assert list(server.entries) == [BASE_DN]
 
 
 def test_start_tls_is_refused(server: LDAPServer) -> None:

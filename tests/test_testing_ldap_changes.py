@@ -1,0 +1,210 @@
+"""Entries that are added, modified, deleted and compared, where `LDAPServer` lets clients do so."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from saslwrap import DigestMD5Client
+from saslwrap.protocols.ldap import LDAPBind
+from saslwrap.protocols.ldap_messages import ResultCode
+from saslwrap.sync import authenticate_socket
+from saslwrap.testing import LDAPServer
+from saslwrap.testing.ldap_changes import apply_change
+from saslwrap.testing.ldap_directory import Directory, DirectoryError
+from tests.ldap_bed import PASSWORD, USERS, connected, raw
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # ldap3 takes old names of pyasn1
+    ldap3 = pytest.importorskip("ldap3")
+
+ROOT = "dc=example,dc=com"
+ALICE = f"cn=Alice,{ROOT}"
+BOB = f"cn=bob,{ROOT}"
+ENTRIES: dict[str, dict[str, list[str | bytes]]] = {
+    ROOT: {"dc": ["example"], "objectClass": ["domain"]},
+    ALICE: {"cn": ["Alice", "Al"], "sn": ["Liddell"], "mail": ["a@x", "b@x"]},
+}
+
+ADD, DELETE, REPLACE = "MODIFY_ADD", "MODIFY_DELETE", "MODIFY_REPLACE"
+
+
+@pytest.fixture
+def server() -> Iterator[LDAPServer]:
+    with LDAPServer(ENTRIES, USERS, writable=True).in_thread() as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: LDAPServer) -> Iterator[Any]:
+    """ldap3, under a layer; it says how each request went in `result`."""
+    mechanism = DigestMD5Client("alice", PASSWORD, service="ldap", host="localhost")
+    connection = ldap3.Connection(ldap3.Server("localhost", server.port, get_info=ldap3.NONE))
+    connection.open()
+    connection.socket = authenticate_socket(connection.socket, LDAPBind(mechanism))
+    yield connection
+    connection.unbind()
+
+
+def test_add(server: LDAPServer, client: Any) -> None:
+    assert client.add(BOB, "person", {"cn": "bob", "jpegPhoto": [b"\xff\xd8", b"\0"]})
+    assert server.entries[BOB] == {
+        "objectClass": [b"person"],
+        "cn": [b"bob"],
+        "jpegPhoto": [b"\xff\xd8", b"\0"],
+    }
+    assert client.search(ROOT, "(jpegPhoto=*)")
+    assert client.entries[0].entry_dn == BOB
+
+
+@pytest.mark.parametrize(
+    ("dn", "code", "matched"),
+    [
+        (ALICE.upper(), ResultCode.entryAlreadyExists, ""),
+        (f"cn=x,ou=nowhere,{ROOT}", ResultCode.noSuchObject, ROOT),
+        ("o=elsewhere", ResultCode.noSuchObject, ""),
+    ],
+)
+def test_what_cannot_be_added(
+    server: LDAPServer, client: Any, dn: str, code: ResultCode, matched: str
+) -> None:
+    before = server.entries
+    assert not client.add(dn, "person")
+    assert client.result["result"] == code
+    assert client.result["dn"] == matched
+    assert server.entries == before
+
+
+def test_delete(server: LDAPServer, client: Any) -> None:
+    assert client.search(ROOT, "(!(mail=x))")
+    assert not client.delete(ROOT)
+    assert client.result["result"] == ResultCode.notAllowedOnNonLeaf
+    assert client.delete(ALICE.lower())
+    assert list(server.entries) == [ROOT]
+    assert not client.delete(ALICE)
+    assert client.result["result"] == ResultCode.noSuchObject
+    assert client.result["dn"] == ROOT
+    assert not client.search(ROOT, "(!(mail=x))")  # nobody has one any more: it is unknown
+    assert client.search("", "(namingContexts=*)", ldap3.BASE)
+    assert client.delete(ROOT)
+    assert not client.search("", f"(namingContexts={ROOT})", ldap3.BASE)
+    assert server.entries == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "attribute", "values"),
+    [
+        ({"sn": [(ADD, ["Hargreaves"])]}, "sn", [b"Liddell", b"Hargreaves"]),
+        ({"title": [(ADD, ["Ms", "Dr"])]}, "title", [b"Ms", b"Dr"]),
+        ({"MAIL": [(DELETE, ["A@X"])]}, "MAIL", [b"b@x"]),
+        ({"mail": [(DELETE, [])]}, "mail", None),
+        ({"mail": [(DELETE, ["a@x", "b@x"])]}, "mail", None),
+        ({"mail": [(REPLACE, ["c@x"])]}, "mail", [b"c@x"]),
+        ({"mail": [(REPLACE, [])]}, "mail", None),
+        ({"title": [(REPLACE, [])]}, "title", None),
+        ({"mail": [(DELETE, ["a@x"]), (ADD, ["c@x"])]}, "mail", [b"b@x", b"c@x"]),
+        ({"cn": [(DELETE, ["al"])]}, "cn", [b"Alice"]),
+    ],
+    ids=str,
+)
+def test_modify(
+    server: LDAPServer, client: Any, changes: Any, attribute: str, values: list[bytes] | None
+) -> None:
+    assert client.modify(ALICE, changes)
+    assert server.entries[ALICE].get(attribute) == values
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"mail": [(ADD, ["A@x"])]}, ResultCode.attributeOrValueExists),
+        ({"title": [(ADD, ["x", "X"])]}, ResultCode.attributeOrValueExists),
+        ({"title": [(ADD, [])]}, ResultCode.protocolError),
+        ({"title": [(DELETE, [])]}, ResultCode.noSuchAttribute),
+        ({"mail": [(DELETE, ["a@x", "z@x"])]}, ResultCode.noSuchAttribute),
+        ({"cn": [(REPLACE, ["Alicia"])]}, ResultCode.notAllowedOnRDN),
+        ({"uid": [("MODIFY_INCREMENT", ["1"])]}, ResultCode.protocolError),
+        ({"sn": [(REPLACE, ["x"])], "title": [(DELETE, ["y"])]}, ResultCode.noSuchAttribute),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_modified(
+    server: LDAPServer, client: Any, changes: Any, code: ResultCode
+) -> None:
+    before = server.entries
+    assert not client.modify(ALICE, changes)
+    assert client.result["result"] == code
+    assert server.entries == before
+
+
+def test_what_is_not_there_cannot_be_modified(client: Any) -> None:
+    assert not client.modify(BOB, {"sn": [(ADD, ["x"])]})
+    assert client.result["result"] == ResultCode.noSuchObject
+    assert not client.modify_dn(ALICE, "cn=Alicia")
+    assert client.result["result"] == ResultCode.unwillingToPerform
+
+
+def test_compare(client: Any) -> None:
+    assert client.compare(ALICE, "MAIL", "B@x") is True
+    assert client.compare(ALICE, "mail", "c@x") is False
+    client.compare(ALICE, "title", "Ms")
+    assert client.result["result"] == ResultCode.noSuchAttribute
+    client.compare(BOB, "cn", "bob")
+    assert client.result["result"] == ResultCode.noSuchObject
+
+
+def test_what_a_search_has_begun_with_it_ends_with() -> None:
+    directory = Directory(ENTRIES, {})
+    request = {"scope": 2, "baseObject": b"", "filter": ("present", b"objectClass")}
+    found = directory.search(request)
+    assert next(found).dn == ROOT
+    directory.remove(ALICE.encode())
+    assert [entry.dn for entry in found] == [ALICE]
+
+
+@pytest.mark.parametrize(
+    ("pdu", "code"),
+    [
+        (raw(0x66), ResultCode.protocolError),
+        (raw(0x66, b"\x04\x01x"), ResultCode.protocolError),
+        (raw(0x66, b"\x04\x00\x30\x00"), ResultCode.unwillingToPerform),
+        (raw(0x68, b"\x04\x00\x30\x00"), ResultCode.entryAlreadyExists),
+        (raw(0x68, b"\x04\x04cn=x\x30\x00\x30\x05\x30"), ResultCode.noSuchObject),
+        (raw(0x68, b"\x04\x04cn=x\x30\x07\x30\x05\x04\x01a\x31\x00"), ResultCode.protocolError),
+        (raw(0x68, b"\x04\x04cn=x\x30\x07\x30\x05\x04\x01\xff\x31\x00"), 17),
+        (raw(0x4A, b"\xff"), ResultCode.invalidDNSyntax),
+        (raw(0x4A, b"x"), ResultCode.invalidDNSyntax),
+        (raw(0x4A), ResultCode.notAllowedOnNonLeaf),
+        (raw(0x6E, b"\x04\x00\x30\x06\x04\x01a\x04\x01b"), ResultCode.noSuchAttribute),
+        (raw(0x6E, b"\x04\x00\x30\x05\x04\x00\x04\x01b"), 17),
+    ],
+    ids=lambda value: value.hex() if isinstance(value, bytes) else "",
+)
+def test_requests_that_make_no_sense(pdu: bytes, code: int) -> None:
+    directory = Directory(ENTRIES, {})
+    with pytest.raises(DirectoryError) as caught:
+        apply_change(pdu, directory)
+    assert caught.value.code == code
+    assert list(directory.data) == [ROOT, ALICE]
+
+
+@pytest.mark.anyio
+async def test_a_broken_change_does_not_end_the_connection() -> None:
+    async with connected(LDAPServer(ENTRIES, USERS, writable=True)) as client:
+        await client.log_in()
+        await client.stream.send(raw(0x66, b"\x04\x01x"))
+        response = await client.stream.receive()
+        assert response[5] == 0x67
+        assert (await client.search(ALICE))[1]["resultCode"] == ResultCode.success
+        await client.stream.send(raw(0x5F))
+        assert await client.notice() == ResultCode.protocolError
+
+
+@pytest.mark.anyio
+async def test_nobody_changes_anything_before_a_login() -> None:
+    async with connected(LDAPServer(ENTRIES, USERS, writable=True)) as client:
+        await client.stream.send(raw(0x4A, ALICE.encode()))
+        assert (await client.stream.receive())[9] == ResultCode.strongerAuthRequired
