@@ -18,9 +18,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import SocketAttribute
 from anyio.from_thread import start_blocking_portal
-from anyio.streams.tls import TLSListener
 
 import saslwrap
 from saslwrap.testing import LDAPServer
@@ -76,14 +74,14 @@ def holds(claim: str, line: str) -> bool:
 
 
 @asynccontextmanager
-async def serving(server: LDAPServer, context: ssl.SSLContext) -> AsyncIterator[dict[int, int]]:
+async def serving(context: ssl.SSLContext) -> AsyncIterator[dict[int, int]]:
     """Serve in clear and over TLS; give the real port of each port that the pages name."""
-    tcp = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    tls = TLSListener(tcp, context, standard_compatible=False)
-    async with server, tls, anyio.create_task_group() as tasks:
-        tasks.start_soon(tls.serve, server.serve)
-        yield {389: server.port, 636: tcp.extra(SocketAttribute.local_port)}
-        tasks.cancel_scope.cancel()
+    users = {"alice": "s3cret"}
+    async with (
+        LDAPServer(ENTRIES, users, host=HOST) as clear,
+        LDAPServer(ENTRIES, users, host=HOST, tls=context, tls_at_once=True) as over_tls,
+    ):
+        yield {389: clear.port, 636: over_tls.port}
 
 
 @pytest.fixture
@@ -103,10 +101,9 @@ def example_server(tls: TLSContexts, monkeypatch: pytest.MonkeyPatch) -> Iterato
             return getaddrinfo(host, port, *options, **more)
         return getaddrinfo("127.0.0.1", ports[port], *options, **more)
 
-    server = LDAPServer(ENTRIES, users={"alice": "s3cret"}, host=HOST)
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(serving(server, tls.server)) as ports,
+        portal.wrap_async_context_manager(serving(tls.server)) as ports,
     ):
         monkeypatch.setattr(anyio, "connect_tcp", connect_to_example)
         monkeypatch.setattr(socket, "getaddrinfo", look_up)

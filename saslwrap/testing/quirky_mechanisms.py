@@ -51,7 +51,7 @@ class _Quirky(ServerMechanism):
 
     def __init__(self, inner: ServerMechanism, quirks: Quirks) -> None:
         super().__init__()
-        self.may_block = inner.may_block
+        self.may_block: bool = inner.may_block
         self._inner: Final = inner
         self._quirks: Final = quirks
 
@@ -68,14 +68,8 @@ class _Quirky(ServerMechanism):
         reply = self._inner.step(message)
         if self._inner.complete:
             context = self._inner.context
-            if (
-                context is not None
-                and self._quirks.no_layer_over_tls
-                and self._channel.external_ssf
-            ):
-                raise LayerOverTLSError(
-                    "the client chose a layer, which is not given over TLS here"
-                )
+            if context is not None and self._hides_tls and self._channel.external_ssf:
+                raise LayerOverTLSError("the client chose a layer; over TLS none is given here")
             self.authcid: str | None = self._inner.authcid
             self.authzid: str | None = self._inner.authzid
             self._finish(context and self._dress(context))
