@@ -165,8 +165,8 @@ async def test_a_client_that_leaves_instead_of_shaking_hands(
 
 
 async def test_a_client_that_says_nothing_instead(tls: TLSContexts) -> None:
-    async with connected(make_server(tls=tls.server, idle_timeout=0.05)) as client:
-        await client.extended(START_TLS)
+    server = make_server(tls=tls.server, tls_at_once=True, idle_timeout=0.05)
+    async with connected(server) as client:
         assert only_tls(await client.everything())
 
 
