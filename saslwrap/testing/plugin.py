@@ -106,11 +106,11 @@ class Faults:
         self._made = 0
 
     def __call__(self, name: str) -> Fault:
-        """Make one: a key of `saslwrap.testing.SEGMENTATIONS`."""
-        from saslwrap.testing import segmentation
+        """Make one: a key of `saslwrap.testing.SEGMENTATIONS` or `FAULTS`."""
+        from saslwrap.testing import fault
 
         self._made += 1
-        return segmentation(name, self.seed + self._made - 1)
+        return fault(name, self.seed + self._made - 1)
 
     def __repr__(self) -> str:
         return f"<Faults seed={self.seed}>"
