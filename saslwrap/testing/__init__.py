@@ -51,6 +51,7 @@ from saslwrap.testing.pairs import (
     layer_pair,
     mechanism_pair,
 )
+from saslwrap.testing.proxy import FaultProxy
 from saslwrap.testing.quirks import CYRUS, JDK, MICROSOFT, STRICT, Quirks
 from saslwrap.testing.realm import Realm, TicketError
 from saslwrap.testing.sockets import SocketPair, authenticated_sockets
@@ -81,6 +82,7 @@ __all__ = [
     "Drop",
     "End",
     "Fault",
+    "FaultProxy",
     "FaultyStream",
     "FlipBit",
     "FrameFault",

@@ -5,7 +5,7 @@
     transport = FaultyStream(transport, receiving=AfterLogin(fault("replay", seed=3)))
 
 A fault is one direction's of one connection, is used once, and knows what passed before. The same
-fault over the same octets does the same.
+fault over the same octets does the same. `FaultProxy` takes the same faults between two processes.
 """
 
 from saslwrap.testing.faults.base import Back, Chain, End, Fault, Outcome, Wait, Whole

@@ -23,7 +23,7 @@ class OneOctet(Fault):
 class AtOnce(Whole):
     """All at once: a receiver lets the event loop turn before it looks. Senders cannot have it.
 
-    :param turns: how often
+    :param turns: how often; in a `FaultProxy`, how many milliseconds
     """
 
     def __init__(self, turns: int = 8) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from anyio import (
@@ -54,7 +55,8 @@ async def reset(stream: AnyByteStream) -> None:
     """Close a stream at once; where there is a socket, by a reset (RFC 9293 section 3.10.5)."""
     raw_socket = stream.extra(SocketAttribute.raw_socket, None)
     if raw_socket is not None:
-        raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        with suppress(OSError):  # it is closed already
+            raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
     await aclose_forcefully(stream)
 
 
