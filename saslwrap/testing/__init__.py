@@ -40,6 +40,7 @@ from saslwrap.testing.faults import (
     fault,
     segmentation,
 )
+from saslwrap.testing.frame_log import FrameLog, FrameRecord
 from saslwrap.testing.ldap import LDAPServer
 from saslwrap.testing.pairs import (
     PROTECTIONS,
@@ -86,6 +87,8 @@ __all__ = [
     "FaultyStream",
     "FlipBit",
     "FrameFault",
+    "FrameLog",
+    "FrameRecord",
     "HeadersAlone",
     "InjectAt",
     "InjectBefore",
