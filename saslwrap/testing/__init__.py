@@ -41,6 +41,8 @@ from saslwrap.testing.faults import (
     segmentation,
 )
 from saslwrap.testing.frame_log import FrameLog, FrameRecord
+from saslwrap.testing.imap import IMAPServer
+from saslwrap.testing.imap_mailboxes import Message
 from saslwrap.testing.ldap import LDAPServer
 from saslwrap.testing.pairs import (
     PROTECTIONS,
@@ -90,12 +92,14 @@ __all__ = [
     "FrameLog",
     "FrameRecord",
     "HeadersAlone",
+    "IMAPServer",
     "InjectAt",
     "InjectBefore",
     "LDAPServer",
     "LayerPair",
     "MechanismPair",
     "MemoryStream",
+    "Message",
     "OneOctet",
     "Outcome",
     "Quirks",

@@ -1,0 +1,699 @@
+"""`IMAPServer`'s commands for mailboxes and messages, and what they stand on."""
+
+from __future__ import annotations
+
+import random
+import re
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saslwrap import UsageError
+from saslwrap.testing import IMAPServer, Message
+from saslwrap.testing.imap_commands import Command, CommandError
+from saslwrap.testing.imap_fetch import field_of, header_of
+from saslwrap.testing.imap_mailboxes import Mailbox, Mailboxes, encode_name
+from saslwrap.testing.imap_view import View
+from tests.imap_bed import (
+    BARE,
+    HELLO,
+    USERS,
+    Client,
+    connected,
+    logged_in,
+    make_server,
+    selected,
+)
+
+IMAP = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def search(client: Client, keys: str | bytes) -> list[int]:
+    octets = keys.encode() if isinstance(keys, str) else keys
+    answer = await client.ask(b"SEARCH " + octets)
+    assert answer.ok, answer.last
+    (response,) = answer.untagged
+    name, *numbers = response.split()
+    assert name == b"SEARCH"
+    return [int(number) for number in numbers]
+
+
+# Mailboxes
+
+
+@IMAP
+async def test_list() -> None:
+    names = [b"INBOX", b"Archive", b"Archive/2024", b"Entw&APw-rfe"]
+    async with logged_in() as client:
+        for command in ("LIST", "LSUB"):
+            answer = await client.ask(f'{command} "" *')
+            assert answer.untagged == [b'%b () "/" "%b"' % (command.encode(), n) for n in names]
+        assert (await client.ask('LIST "" ""')).untagged == [b'LIST (\\Noselect) "/" ""']
+        assert len((await client.ask('LIST "" "%"')).untagged) == 3
+        assert (await client.ask("LIST Archive/ %")).untagged == [b'LIST () "/" "Archive/2024"']
+        assert (await client.ask('LIST "" inbox')).untagged == [b'LIST () "/" "INBOX"']
+        assert (await client.ask('LIST "" nothing')).ok
+
+
+@IMAP
+async def test_create_and_delete() -> None:
+    async with logged_in() as client:
+        assert (await client.ask("CREATE a/b/c/")).ok
+        listed = (await client.ask('LIST "" a*')).untagged
+        assert [line.split()[-1] for line in listed] == [b'"a"', b'"a/b"', b'"a/b/c"']
+        assert (await client.ask("CREATE a/b")).last.startswith(b"NO [ALREADYEXISTS] ")
+        assert (await client.ask("DELETE a/b")).last.startswith(b"NO [CANNOT] ")
+        assert (await client.ask("DELETE a/b/c")).ok
+        assert (await client.ask("DELETE a/b")).ok
+        assert (await client.ask("DELETE a/b")).last.startswith(b"NO [NONEXISTENT] ")
+        assert (await client.ask("DELETE inbox")).last.startswith(b"NO [CANNOT] ")
+
+
+@IMAP
+@pytest.mark.parametrize("name", ['""', '"a//b"', '"/a"', '"a*"', '"%"'])
+async def test_names_that_cannot_be(name: str) -> None:
+    async with logged_in() as client:
+        assert (await client.ask(f"CREATE {name}")).last.startswith(b"NO [CANNOT] ")
+
+
+@IMAP
+async def test_a_name_that_is_not_ascii() -> None:
+    async with logged_in() as client:
+        answer = await client.ask('CREATE "Entwürfe"')
+        assert answer.last == b"BAD names beyond ASCII are written in modified UTF-7"
+
+
+@IMAP
+async def test_a_mailbox_that_is_made_again_has_another_validity() -> None:
+    async with logged_in() as client:
+        await client.ask("CREATE x")
+        first = (await client.ask("STATUS x (UIDVALIDITY)")).untagged
+        await client.ask("DELETE x")
+        await client.ask("CREATE x")
+        assert (await client.ask("STATUS x (UIDVALIDITY)")).untagged != first
+
+
+@IMAP
+async def test_status() -> None:
+    async with logged_in() as client:
+        answer = await client.ask("STATUS inbox (messages recent uidnext uidvalidity unseen)")
+        assert answer.untagged == [
+            b'STATUS "inbox" (MESSAGES 3 RECENT 0 UIDNEXT 4 UIDVALIDITY 1 UNSEEN 3)'
+        ]
+        assert (await client.ask("STATUS INBOX (SIZE)")).last.startswith(b"BAD STATUS knows ")
+        assert (await client.ask("STATUS INBOX ()")).last.startswith(b"BAD STATUS knows ")
+        assert (await client.ask("STATUS no (UNSEEN)")).last.startswith(b"NO [NONEXISTENT]")
+
+
+@IMAP
+async def test_namespace_and_subscriptions() -> None:
+    async with logged_in() as client:
+        assert (await client.ask("NAMESPACE")).untagged == [b'NAMESPACE (("" "/")) NIL NIL']
+        assert (await client.ask("SUBSCRIBE INBOX")).ok
+        assert (await client.ask("SUBSCRIBE none")).last.startswith(b"NO [NONEXISTENT]")
+        assert (await client.ask("UNSUBSCRIBE INBOX")).last.startswith(b"NO [CANNOT]")
+
+
+@IMAP
+async def test_select() -> None:
+    flags = b"\\Answered \\Deleted \\Draft \\Flagged \\Seen"
+    async with logged_in() as client:
+        answer = await client.ask('SELECT "INBOX"')
+        assert answer.untagged == [
+            b"FLAGS (%b)" % flags,
+            b"3 EXISTS",
+            b"0 RECENT",
+            b"OK [UNSEEN 1] the first that was not read",
+            b"OK [UIDVALIDITY 1] of this mailbox",
+            b"OK [UIDNEXT 4] of the next message",
+            b"OK [PERMANENTFLAGS (%b \\*)] flags that last" % flags,
+        ]
+        assert answer.last == b"OK [READ-WRITE] SELECT completed"
+        answer = await client.ask("EXAMINE Archive/2024")
+        assert b"0 EXISTS" in answer.untagged
+        assert b"OK [PERMANENTFLAGS ()] flags that last" in answer.untagged
+        assert not any(b"UNSEEN" in line for line in answer.untagged)
+        assert answer.last == b"OK [READ-ONLY] EXAMINE completed"
+
+
+@IMAP
+async def test_a_select_that_fails_leaves_nothing_selected() -> None:
+    async with selected() as client:
+        assert (await client.ask("SELECT none")).last.startswith(b"NO [NONEXISTENT]")
+        assert (await client.ask("FETCH 1 UID")).last == b"BAD select a mailbox first"
+        assert (await client.ask("CLOSE")).last == b"BAD select a mailbox first"
+
+
+@IMAP
+async def test_close_and_unselect() -> None:
+    server = make_server()
+    async with selected(server) as client:
+        await client.ask("STORE 1,3 +FLAGS.SILENT (\\Deleted)")
+        assert (await client.ask("UNSELECT")).ok
+        assert len(server.messages("INBOX")) == 3
+        await client.ask("EXAMINE INBOX")
+        assert (await client.ask("CLOSE")).ok
+        assert len(server.messages("INBOX")) == 3
+        await client.ask("SELECT INBOX")
+        assert await client.ask("CLOSE") == ([], b"OK CLOSE completed")
+        assert list(server.messages("INBOX")) == [2]
+
+
+@IMAP
+@pytest.mark.parametrize(
+    "command", ["STORE 1 FLAGS (\\Seen)", "EXPUNGE", "MOVE 1 Archive", "UID EXPUNGE 1"]
+)
+async def test_what_is_examined_is_not_changed(command: str) -> None:
+    server = make_server()
+    before = server.messages("INBOX")
+    async with logged_in(server) as client:
+        await client.ask("EXAMINE INBOX")
+        assert (await client.ask(command)).last == b"NO the mailbox was opened to be read"
+        assert b"FLAGS" not in await client.fetch("FETCH 2 BODY[TEXT]")
+    assert server.messages("INBOX") == before
+
+
+@IMAP
+async def test_a_mailbox_that_is_deleted_under_a_client() -> None:
+    server = make_server()
+    async with logged_in(server) as client, logged_in(server) as other:
+        await client.ask("SELECT Entw&APw-rfe")
+        assert (await other.ask("DELETE Entw&APw-rfe")).ok
+        assert (await client.ask("NOOP")).untagged == [b"1 EXPUNGE"]
+
+
+# Messages
+
+
+@IMAP
+async def test_fetch_of_what_is_known_of_a_message() -> None:
+    async with selected() as client:
+        size = str(len(HELLO)).encode()
+        fast = b'FLAGS (\\Flagged) INTERNALDATE "03-Feb-2024 12:00:05 +0000" RFC822.SIZE ' + size
+        bob, to = b'(("Bob" NIL "bob" "example.com"))', b'(NIL NIL "alice" "example.com")'
+        envelope = b" ".join(
+            [
+                b'ENVELOPE ("Sat, 3 Feb 2024 12:00:00 +0000" "=?utf-8?q?Gr=C3=BC=C3=9Fe?="',
+                *(bob, bob, bob),
+                b"(" + to + b'("Carol" NIL "carol" "example.com"))',
+                b'NIL NIL NIL "<1@example.com>")',
+            ]
+        )
+        assert await client.fetch("FETCH 1 FAST") == fast
+        assert await client.fetch("FETCH 1 all") == fast + b" " + envelope
+        assert await client.fetch("FETCH 1 (UID RFC822.SIZE)") == b"UID 1 RFC822.SIZE " + size
+        assert await client.fetch("UID FETCH 1 RFC822.SIZE") == b"UID 1 RFC822.SIZE " + size
+
+
+@IMAP
+async def test_an_envelope_of_odd_fields() -> None:
+    odd = b'From: "a \\"q\\" b" <x>\r\nSubject: gr\xc3\xbcn "x"\r\nTo: undisclosed:;\r\nCc:\r\n\r\n'
+    async with logged_in(IMAPServer({"INBOX": [odd]}, USERS)) as client:
+        await client.ask("SELECT INBOX")
+        envelope = await client.fetch("FETCH 1 ENVELOPE")
+        assert b' {9}\r\ngr\xc3\xbcn "x" ((' in envelope
+        assert b'(({7}\r\na "q" b NIL "x" NIL))' in envelope
+        assert envelope.endswith(b" NIL NIL NIL NIL NIL)")
+
+
+@IMAP
+@pytest.mark.parametrize(
+    ("item", "octets"),
+    [
+        ("BODY.PEEK[]", HELLO),
+        ("BODY.PEEK[HEADER]", header_of(HELLO)),
+        ("BODY.PEEK[TEXT]", b"How are YOU?\r\n"),
+        ("BODY.PEEK[]<5.3>", HELLO[5:8]),
+        ("BODY.PEEK[TEXT]<8.100>", b"YOU?\r\n"),
+        ("BODY.PEEK[]<9999.5>", b""),
+        ("BODY.PEEK[HEADER.FIELDS (x-folded NONE)]", b"X-Folded: one\r\n two\r\n\r\n"),
+        ('BODY.PEEK[HEADER.FIELDS ("x-folded")]', b"X-Folded: one\r\n two\r\n\r\n"),
+        (
+            "BODY.PEEK[HEADER.FIELDS.NOT (FROM TO DATE SUBJECT X-FOLDED)]",
+            b"Message-ID: <1@example.com>\r\n\r\n",
+        ),
+        ("RFC822.HEADER", header_of(HELLO)),
+    ],
+)
+async def test_fetch_of_parts(item: str, octets: bytes) -> None:
+    server = make_server()
+    async with selected(server) as client:
+        answer = await client.fetch(f"FETCH 1 {item}")
+        label, _, rest = answer.partition(b" {%d}\r\n" % len(octets))
+        assert rest == octets
+        plain = re.sub(r"<(\d+)\.\d+>", r"<\1>", item.replace(".PEEK", "").replace('"', ""))
+        assert label == plain.encode()
+    assert "\\Seen" not in server.messages("INBOX")[1].flags
+
+
+@IMAP
+@pytest.mark.parametrize(
+    "item", ["BODY[]", "BODY[TEXT]<0.1>", "RFC822", "RFC822.TEXT", "(UID RFC822)"]
+)
+async def test_what_is_read_is_seen(item: str) -> None:
+    server = make_server()
+    async with selected(server) as client:
+        assert (await client.fetch(f"FETCH 2 {item}")).endswith(b" FLAGS (\\Seen)")
+        assert b"FLAGS" not in await client.fetch(f"FETCH 2 {item}")
+        assert (await client.fetch(f"FETCH 3 (FLAGS {item.strip('()')})")).startswith(
+            b"FLAGS (\\Seen)"
+        )
+    assert [uid for uid, m in server.messages("INBOX").items() if m.flags] == [1, 2, 3]
+
+
+@IMAP
+async def test_a_message_without_a_header() -> None:
+    async with logged_in() as client:
+        await client.ask("SELECT Entw&APw-rfe")
+        assert await client.fetch("FETCH 1 BODY.PEEK[TEXT]") == b"BODY[TEXT] {0}\r\n"
+        assert BARE in await client.fetch("FETCH 1 BODY.PEEK[HEADER]")
+
+
+@IMAP
+@pytest.mark.parametrize(
+    "command",
+    [
+        "FETCH",
+        "FETCH 1",
+        "FETCH 1 ()",
+        "FETCH 1 BODYSTRUCTURE",
+        "FETCH 1 FLAGS[]",
+        "FETCH 1 BODY[1]",
+        "FETCH 1 BODY[HEADER",
+        "FETCH 1 BODY[HEADER.FIELDS]",
+        "FETCH 1 BODY[]<5>",
+        "FETCH 1 BODY[]<0.0>",
+        "FETCH 1 (UID",
+        "FETCH 1 (UID  FLAGS)",
+        "FETCH 1 UID x",
+        "FETCH 4 UID",
+        "FETCH 0 UID",
+        "FETCH 1, UID",
+        "FETCH a UID",
+        "STORE 1 FLAGS",
+        "STORE 1 FLOGS (\\Seen)",
+        "STORE 1 FLAGS (\\Recent)",
+        "STORE 1 FLAGS \\",
+        "SEARCH",
+        "SEARCH ()",
+        "SEARCH XYZZY",
+        "SEARCH XYZZY x",
+        "SEARCH SUBJECT",
+        "SEARCH SINCE yesterday",
+        "SEARCH SINCE 31-Feb-2024",
+        "SEARCH SINCE 1-Foo-2024",
+        "SEARCH NOT",
+        "SEARCH OR ALL",
+        "SEARCH (ALL",
+        "SEARCH LARGER x",
+        "SEARCH 1:9",
+        'SEARCH SUBJECT "x',
+        "COPY 1",
+        "APPEND INBOX text",
+        "APPEND INBOX (\\Recent) {1+}\r\nx",
+        'APPEND INBOX "yesterday" {1+}\r\nx',
+        "SELECT",
+        "SELECT INBOX x",
+        "LIST INBOX",
+        "CHECK now",
+    ],
+)
+async def test_what_cannot_be_read_is_bad(command: str) -> None:
+    server = make_server()
+    before = server.messages("INBOX")
+    async with selected(server) as client:
+        assert (await client.ask(command)).last.startswith(b"BAD ")
+        assert (await client.ask("CHECK")).ok
+    assert server.messages("INBOX") == before
+
+
+@IMAP
+async def test_store() -> None:
+    async with selected() as client:
+        answer = await client.ask("STORE 1:2 +FLAGS (\\SEEN $Later)")
+        assert answer.untagged == [
+            b"1 FETCH (FLAGS ($Later \\Flagged \\Seen))",
+            b"2 FETCH (FLAGS ($Later \\Seen))",
+        ]
+        assert (await client.ask("UID STORE 2 -FLAGS \\seen $LATER")).untagged == [
+            b"2 FETCH (UID 2 FLAGS ())"
+        ]
+        assert (await client.ask("STORE 1 FLAGS.SILENT ()")).untagged == []
+        assert await client.fetch("FETCH 1 FLAGS") == b"FLAGS ()"
+        assert (await client.ask("STORE 1 flags $later")).untagged == [b"1 FETCH (FLAGS ($Later))"]
+        assert b"$Later" in (await client.ask("SELECT INBOX")).untagged[0]
+
+
+@IMAP
+async def test_uids_that_are_not_there_do_not_matter() -> None:
+    async with selected() as client:
+        assert await client.ask("UID FETCH 50:60,7 FLAGS") == ([], b"OK FETCH completed")
+        assert (await client.ask("UID FETCH 50:* UID")).untagged == [b"3 FETCH (UID 3)"]
+
+
+@IMAP
+async def test_copy_and_move() -> None:
+    server = make_server()
+    async with selected(server) as client:
+        answer = await client.ask("COPY 3,1 Archive/2024")
+        assert answer == ([], b"OK [COPYUID 3 1,3 1,2] COPY completed")
+        answer = await client.ask("UID MOVE 2 Archive/2024")
+        assert answer.untagged == [b"OK [COPYUID 3 2 3] moved", b"2 EXPUNGE"]
+        assert answer.last == b"OK MOVE completed"
+        assert (await client.ask("UID MOVE 99 Archive")) == ([], b"OK MOVE completed")
+        assert (await client.ask("COPY 1 none")).last.startswith(b"NO [TRYCREATE] ")
+        assert (await client.ask("MOVE 1 none")).last.startswith(b"NO [TRYCREATE] ")
+    inbox, archive = server.messages("INBOX"), server.messages("Archive/2024")
+    assert list(inbox) == [1, 3]
+    assert archive[1] == inbox[1]
+    assert archive[1].content == HELLO
+
+
+@IMAP
+async def test_expunge() -> None:
+    server = make_server()
+    async with selected(server) as client:
+        await client.ask("STORE 1:3 +FLAGS.SILENT (\\Deleted)")
+        assert (await client.ask("UID EXPUNGE 2:9")).untagged == [b"3 EXPUNGE", b"2 EXPUNGE"]
+        assert (await client.ask("EXPUNGE")).untagged == [b"1 EXPUNGE"]
+        assert (await client.ask("EXPUNGE")).untagged == []
+        assert (await client.ask("FETCH 1 UID")).last == b"BAD there are 0 messages"
+        assert await search(client, "ALL") == []
+
+
+@IMAP
+async def test_append() -> None:
+    server = make_server()
+    async with selected(server) as client:
+        answer = await client.append(b"x", 'INBOX (\\Draft) " 1-Mar-2023 01:02:03 -0130"')
+        assert answer == ([b"4 EXISTS"], b"OK [APPENDUID 1 4] APPEND completed")
+        assert (await client.append(b"x", "none")).last.startswith(b"NO [TRYCREATE] ")
+        moment = datetime(2023, 3, 1, 1, 2, 3, tzinfo=timezone(-timedelta(minutes=90)))
+        assert server.messages("INBOX")[4] == Message(b"x", {"\\Draft"}, moment)
+        assert b'"01-Mar-2023 01:02:03 -0130"' in await client.fetch("FETCH 4 INTERNALDATE")
+        assert (await client.ask(b"APPEND INBOX {5+}\r\n\r\n\r\nx")).ok
+        assert server.messages("INBOX")[5].content == b"\r\n\r\nx"
+
+
+# Several clients
+
+
+@IMAP
+async def test_numbers_stay_while_answers_go_by_them() -> None:
+    server = make_server()
+    async with selected(server) as client:
+        server.expunge("INBOX", 1)
+        server.deliver("INBOX", b"x")
+        assert (await client.ask("FETCH 2 UID")).untagged == [b"2 FETCH (UID 2)", b"4 EXISTS"]
+        assert (await client.ask("FETCH 1 UID")).untagged == []
+        assert await search(client, "ALL") == [2, 3, 4]
+        assert (await client.ask("STORE 1 FLAGS (\\Seen)")).untagged == []
+        assert (await client.ask("UID FETCH 1 UID")).untagged == [b"1 EXPUNGE"]
+        assert (await client.ask("FETCH 1:* UID")).untagged[0] == b"1 FETCH (UID 2)"
+
+
+@IMAP
+async def test_flags_that_another_client_sets_are_told() -> None:
+    server = make_server()
+    async with selected(server) as client, selected(server) as other:
+        await other.ask("STORE 2 FLAGS (\\Answered)")
+        assert (await client.ask("NOOP")).untagged == [b"2 FETCH (UID 2 FLAGS (\\Answered))"]
+        assert (await other.ask("NOOP")).untagged == []
+
+
+@IMAP
+async def test_an_answer_under_way_is_of_its_time() -> None:
+    content = b"Subject: x\r\n\r\n" + b"y" * 200_000
+    server = IMAPServer({"INBOX": [content, content]}, USERS)
+    async with connected(server, 1000) as client:
+        await client.log_in()
+        await client.ask("SELECT INBOX")
+        await client.stream.send(b"a FETCH 1:2 BODY.PEEK[]\r\n")
+        await client.stream.receive(10)
+        server.expunge("INBOX", 1, 2)
+        rest = b""
+        while not rest.endswith(b"a OK FETCH completed\r\n"):
+            rest += await client.stream.receive()
+        assert rest.count(content) == 2
+
+
+def follow(known: list[int], news: list[bytes], uids: list[int]) -> None:
+    """Do to a client's list of UIDs what the server tells; new ones are looked up."""
+    for line in news:
+        _, number, what = line.split()
+        if what == b"EXPUNGE":
+            del known[int(number) - 1]
+        else:
+            known += uids[len(uids) - (int(number) - len(known)) :]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_client_that_follows_the_news_knows_the_mailbox(seed: int) -> None:
+    source, box = random.Random(seed), Mailbox(1)
+    view, known = View(box, read_only=False), list[int]()
+    for _ in range(200):
+        match source.randrange(4):
+            case 0 | 1:
+                box.add(Message(b"x"))
+            case 2 if box.messages:
+                box.remove(
+                    source.sample(list(box.messages), source.randint(1, 2) % len(box.messages))
+                )
+            case _:
+                expunged = source.random() < 0.5
+                follow(known, view.news(expunged=expunged), list(box.messages))
+                if expunged:
+                    assert known == list(box.messages)
+                assert [message.uid for message in view.all()] == [
+                    uid for uid in known if uid in box.messages
+                ]
+
+
+# SEARCH
+
+
+@IMAP
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ("ALL", [1, 2, 3]),
+        ("OLD", [1, 2, 3]),
+        ("NEW", []),
+        ("RECENT", []),
+        ("flagged", [1]),
+        ("UNFLAGGED UNSEEN", [2, 3]),
+        ("2:*", [2, 3]),
+        ("*", [3]),
+        ("UID 1,3,99", [1, 3]),
+        ("NOT 2", [1, 3]),
+        ("OR 1 SUBJECT third", [1, 3]),
+        ("(2 (UNSEEN)) ALL", [2]),
+        ('SUBJECT "GRÜßE"', [1]),
+        ('SUBJECT ""', [1, 2, 3]),
+        (b"SUBJECT {5+}\r\nTHIRD UID 3", [3]),
+        ("CHARSET UTF-8 TO carol@", [1]),
+        ("FROM bob CC x", []),
+        ("BODY 'no", []),
+        ("BODY you", [1]),
+        ("BODY Subject", []),
+        ("TEXT Subject", [1, 2, 3]),
+        ('HEADER X-Folded "one two"', [1]),
+        ('HEADER Message-ID ""', [1]),
+        ("LARGER 100", [1]),
+        ("SMALLER 100", [2, 3]),
+        ("KEYWORD $x", []),
+        ("UNKEYWORD $x", [1, 2, 3]),
+        ("ON 3-Feb-2024", [1]),
+        ('BEFORE "4-feb-2024"', [1]),
+        ("BEFORE 3-Feb-2024", []),
+        ("SINCE 4-Feb-2024", [2, 3]),
+        ("SENTON 3-Feb-2024", [1]),
+        ("SENTSINCE 1-Jan-2000", [1]),
+        ("SENTBEFORE 3-Feb-2024", []),
+    ],
+    ids=repr,
+)
+async def test_search(keys: str | bytes, found: list[int]) -> None:
+    async with selected() as client:
+        assert await search(client, keys) == found
+        octets = keys.encode() if isinstance(keys, str) else keys
+        by_uid = await client.ask(b"UID SEARCH " + octets)
+        assert by_uid.untagged == [b" ".join([b"SEARCH", *(str(n).encode() for n in found)])]
+
+
+@IMAP
+async def test_a_charset_that_is_unknown() -> None:
+    async with selected() as client:
+        answer = await client.ask("SEARCH CHARSET KOI8-R ALL")
+        assert answer.last.startswith(b"NO [BADCHARSET (US-ASCII UTF-8)] ")
+
+
+@IMAP
+@pytest.mark.parametrize("deep", ["NOT " * 5000 + "ALL", "(" * 5000 + "ALL" + ")" * 5000])
+async def test_a_search_that_is_nested_deep(deep: str) -> None:
+    async with selected() as client:
+        assert b"nested over 50 deep" in (await client.ask(f"SEARCH {deep}")).last
+        assert await search(client, "NOT " * 48 + "2") == [2]
+
+
+@IMAP
+async def test_headers_that_lie_about_their_encoding() -> None:
+    odd = [b"Subject: =?nonsense?q?x?=\r\n\r\n", b"Subject: =?utf-8?b?!?=\r\nDate: never\r\n\r\n"]
+    async with selected(IMAPServer({"INBOX": odd}, USERS)) as client:
+        assert await search(client, "SUBJECT nonsense") == [1]
+        assert await search(client, "SENTSINCE 1-Jan-1990") == []
+
+
+# What they stand on
+
+
+@given(st.lists(st.tuples(*[st.integers(1, 12) | st.none()] * 2), min_size=1), st.integers(0, 9))
+def test_sets(pairs: list[tuple[int | None, int | None]], size: int) -> None:
+    box = Mailbox(1)
+    for _ in range(size):
+        box.add(Message(b"x"))
+    box.remove([2, 5])
+    view, uids = View(box, read_only=False), list(box.messages)
+    highest = max(uids, default=0)
+    known = [sorted((first or highest, last or highest)) for first, last in pairs]
+    expected = [uid for uid in uids if any(first <= uid <= last for first, last in known)]
+    assert [message.uid for message in view.select(pairs, by_uid=True)] == expected
+    if all(last <= len(uids) for _, last in known):
+        chosen = view.select(pairs, by_uid=False)
+        top = len(uids)
+        ranges = [sorted((first or top, last or top)) for first, last in pairs]
+        assert [message.number for message in chosen] == [
+            n for n in range(1, top + 1) if any(first <= n <= last for first, last in ranges)
+        ]
+
+
+names = st.text("ab/", min_size=1, max_size=8).filter(lambda name: all(name.split("/")))
+
+
+@given(names, st.text("ab/*%", max_size=8))
+def test_patterns(name: str, pattern: str) -> None:
+    boxes = Mailboxes({name: []})
+    as_regex = pattern.replace("*", ".*").replace("%", "[^/]*")
+    assert (name in boxes.matching(pattern)) is bool(re.fullmatch(as_regex, name))
+
+
+def test_a_pattern_full_of_wildcards_takes_no_time() -> None:
+    boxes = Mailboxes({"a" * 200: []})
+    assert boxes.matching("*a" * 100 + "b") == []
+    assert boxes.matching("%*a" * 60) == ["a" * 200]
+
+
+@pytest.mark.parametrize(
+    ("name", "wire"),
+    [
+        ("Entwürfe", "Entw&APw-rfe"),
+        ("台北/x", "&U,BTFw-/x"),
+        ("Tom & Jerry", "Tom &- Jerry"),
+        ("~peter/mail", "~peter/mail"),
+        ("😀", "&2D3eAA-"),
+    ],
+)
+def test_names_in_modified_utf_7(name: str, wire: str) -> None:
+    """`台北` is RFC 3501's own example (section 5.1.3), `&U,BTFw-`."""
+    assert encode_name(name) == wire
+
+
+@pytest.mark.parametrize(
+    ("mailboxes", "says"),
+    [
+        ({"INBOX": b"x"}, "takes a list"),
+        ({"INBOX": "x"}, "takes a list"),
+        ({"INBOX": ["x"]}, "is octets"),
+        ({"INBOX": [Message("x")]}, "is octets"),  # type: ignore[arg-type]
+        ({"INBOX": [Message(b"x", "\\Seen")]}, r"flags='\\\\Seen' is no set"),
+        ({"INBOX": [Message(b"x", {"\\Recent"})]}, "is no set of flags"),
+        ({"INBOX": [Message(b"x", {"two words"})]}, "is no set of flags"),
+        ({"INBOX": [Message(b"x", received=datetime(2024, 1, 1))]}, "no time zone"),
+        ({"": []}, "no name of a mailbox"),
+        ({"a//b": []}, "no name of a mailbox"),
+        ({"a*": []}, "no name of a mailbox"),
+    ],
+)
+def test_mailboxes_that_are_wrong(mailboxes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        IMAPServer(mailboxes)
+
+
+def test_contents_stay_out_of_a_repr() -> None:
+    assert "secret" not in repr(Message(b"secret"))
+
+
+def test_there_is_an_inbox_whatever_is_given() -> None:
+    assert IMAPServer({"inbox": [b"x"]}).messages("Inbox")[1].content == b"x"
+    assert IMAPServer({}).messages("INBOX") == {}
+
+
+def command(text: str) -> Command:
+    made = Command(f"a X {text}\r\n".encode())
+    made.space()
+    return made
+
+
+def test_arguments() -> None:
+    line = Command(b'a X "q \\"\\\\" atom] {3+}\r\n')
+    assert line.announced == (3, False)
+    line.go_on(b"\r\n\0", b" 1:*,7 31-Dec-1999\r\n")
+    assert line.announced is None
+    line.space()
+    assert line.string() == b'q "\\'
+    line.space()
+    assert line.string() == b"atom]"
+    line.space()
+    assert line.string() == b"\r\n\0"
+    line.space()
+    assert line.sequence_set() == [(1, None), (7, 7)]
+    line.space()
+    assert line.date() == date(1999, 12, 31)
+    line.end()
+
+
+@pytest.mark.parametrize("text", ['"a', '"a\\x"', "(", "\\", '"\\"'])
+def test_strings_that_are_none(text: str) -> None:
+    with pytest.raises(CommandError):
+        command(text).string()
+
+
+@pytest.mark.parametrize("text", ['"1-Jan-2024 0:0:0 +0000"', '" 1-Jan-2024 25:00:00 +0000"'])
+def test_moments_that_are_none(text: str) -> None:
+    with pytest.raises(CommandError, match=r"moment|no such date"):
+        command(text).date_time()
+
+
+def test_the_second_line_of_a_command_is_held_to_the_same() -> None:
+    line = Command(b"a X {1+}\r\n")
+    with pytest.raises(CommandError, match="CRLF"):
+        line.go_on(b"x", b" \0\r\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [
+        (b"A: b\r\n\r\nc", b"A: b\r\n\r\n"),
+        (b"A: b\n\nc", b"A: b\n\n"),
+        (b"\r\nc", b"\r\n"),
+        (b"A: b\r\n", b"A: b\r\n"),
+        (b"", b""),
+    ],
+)
+def test_headers(content: bytes, header: bytes) -> None:
+    assert header_of(content) == header
+
+
+def test_fields() -> None:
+    header = b"A : one\r\n\ttwo\r\nBB: three\r\na: four\r\n\r\n"
+    assert field_of(header, b"a") == b"one two"
+    assert field_of(header, b"bb") == b"three"
+    assert field_of(header, b"b") is None
