@@ -24,8 +24,7 @@ __all__ = ["IMAPConnection"]
 #: The longest line, and all lines of a command together, in octets.
 _LINE_LIMIT: Final = IMAPAuthenticateServer.LINE_LIMIT
 
-_CAPABILITIES: Final = (
-    "IMAP4rev1",
+_EXTENSIONS: Final = (
     "SASL-IR",
     "LITERAL+",
     "ID",
@@ -146,12 +145,13 @@ class IMAPConnection(Connection):
 
     @property
     def _capabilities(self) -> str:
+        """Mechanisms come before the end: to imtest a `]` behind one is a part of its name."""
         before = ["LOGINDISABLED"] if self._identity is None else []
         if before and self._can_start_tls:
             before.append("STARTTLS")
         logins = (f"AUTH={name}" for name in self._mechanisms)
         limit = f"APPENDLIMIT={self._append_limit}"
-        return " ".join([*_CAPABILITIES, limit, *before, *logins])
+        return " ".join(["IMAP4rev1", *before, *logins, *_EXTENSIONS, limit])
 
     async def _capability(self, command: Command) -> None:
         command.end()

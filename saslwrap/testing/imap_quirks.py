@@ -21,18 +21,14 @@ class AuthenticateWithOKUnderLayer(IMAPAuthenticateServer):
 
     def _run(self) -> Script:
         for event in super()._run():
-            if self._succeeded and isinstance(event, Send) and self._has_layer:
+            if self._succeeded and isinstance(event, Send):
                 self._ok = event.data
             else:
                 yield event
 
-    @property
-    def _has_layer(self) -> bool:
-        return self._mechanism is not None and self._mechanism.context is not None
-
     def follow_up(self) -> Exchange | None:
-        """Say OK, if it was held back."""
-        return _Say(self._ok) if self._ok else None
+        """Say OK, which was held back."""
+        return _Say(self._ok)
 
 
 class _Say(Exchange):

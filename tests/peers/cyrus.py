@@ -207,12 +207,19 @@ def require_imtest() -> None:
 
 
 @contextmanager
-def run_imtest(port: int, username: str, password: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `imtest`, which logs in with DIGEST-MD5, and then sends NOOP and LOGOUT."""
+def run_imtest(
+    port: int,
+    username: str,
+    password: str,
+    commands: bytes = b"z1 NOOP\r\nz2 LOGOUT\r\n",
+    *,
+    mechanism: str = "DIGEST-MD5",
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `imtest`, which logs in (by itself it would stop at SSF 128), and sends the commands."""
     process = subprocess.Popen(
         [
             _IMTEST,
-            *("-v", "-p", str(port), "-m", "DIGEST-MD5"),
+            *("-v", "-p", str(port), "-m", mechanism, "-l", "256"),
             *("-a", username, "-u", username, "-w", password, Cyrus.host),
         ],
         stdin=subprocess.PIPE,
@@ -222,7 +229,7 @@ def run_imtest(port: int, username: str, password: str) -> Iterator[subprocess.P
     with process:
         try:
             assert process.stdin
-            process.stdin.write(b"z1 NOOP\r\nz2 LOGOUT\r\n")
+            process.stdin.write(commands)
             process.stdin.flush()
             yield process
         finally:

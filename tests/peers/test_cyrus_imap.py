@@ -22,6 +22,7 @@ from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
 from saslwrap.testing.pairs import PASSWORD, USERNAME, mechanism_pair, properties_for
 from tests.peers.cyrus import Cyrus, require_imtest, run_imtest
 from tests.peers.directory import ALICE, NEEDLE, Credentials
+from tests.peers.imap_wire import behind_the_login, frame_lengths
 from tests.peers.kdc import BOB
 from tests.peers.shells import Shell
 from tests.peers.wiretap import Direction
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from saslwrap import ClientMechanism, SecurityContext
     from tests.peers.shells import Conversation
-    from tests.peers.wiretap import Recording, Wiretap, WiretapFactory
+    from tests.peers.wiretap import Wiretap, WiretapFactory
 
 
 pytestmark = pytest.mark.timeout(60)
@@ -137,28 +138,6 @@ def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
 @pytest.fixture
 def tap(cyrus: Cyrus, wiretap: WiretapFactory) -> Wiretap:
     return wiretap(cyrus.address, cyrus.port)
-
-
-def behind_the_login(recording: Recording, direction: Direction) -> bytes:
-    """What follows the last line in clear: the server's OK, the client's answer to rspauth."""
-    wire = recording.sent(direction)
-    if direction is Direction.SERVER_TO_CLIENT:
-        found = re.match(rb"\*.*?\r\nt\d+ OK[^\r]*\r\n", wire, re.DOTALL)
-    else:
-        found = re.match(rb".*?\r\n(?:[A-Za-z0-9+/=]*\r\n)+", wire)
-    assert found
-    return wire[found.end() :]
-
-
-def frame_lengths(wire: bytes) -> list[int]:
-    """The lengths of the frames, well formed to the last octet."""
-    found = []
-    while wire:
-        length = int.from_bytes(wire[:4], "big")
-        assert 0 < length <= len(wire) - 4
-        found.append(length)
-        wire = wire[4 + length :]
-    return found
 
 
 def sealed(tap: Wiretap, direction: Direction) -> bytes:
