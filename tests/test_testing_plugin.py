@@ -10,7 +10,7 @@ from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
 
 from saslwrap.anyio import SASLAttribute
 from saslwrap.testing import Drop, OneOctet, RandomSizes, mechanism_pair
-from saslwrap.testing.plugin import Faults, MakeLDAPServer, MakePair
+from saslwrap.testing.plugin import Faults, MakeIMAPServer, MakeLDAPServer, MakePair
 
 pytest_plugins = ["pytester"]
 
@@ -34,13 +34,14 @@ import pytest
 
 from saslwrap import DigestMD5Client
 from saslwrap.anyio import authenticate
+from saslwrap.protocols.imap import IMAPAuthenticate
 from saslwrap.protocols.ldap import LDAPBind
 from saslwrap.testing import FaultyStream
 
 WHO_AM_I = bytes.fromhex("301e02010377198017") + b"1.3.6.1.4.1.4203.1.11.3"
 
 
-async def everything(sasl_pair, ldap_server, faults):
+async def everything(sasl_pair, ldap_server, imap_server, faults):
     async with sasl_pair("3des") as pair:
         await pair.client.send(b"hello")
         assert await pair.server.receive() == b"hello"
@@ -51,16 +52,22 @@ async def everything(sasl_pair, ldap_server, faults):
             stream = await authenticate(faulty, LDAPBind(mechanism))
             await stream.send(WHO_AM_I)
             assert b"u:carol" in await stream.receive()
+    async with imap_server() as server:
+        mechanism = DigestMD5Client("bob", "hunter2", service="imap", host=server.host)
+        async with await anyio.connect_tcp("127.0.0.1", server.port) as tcp:
+            stream = await authenticate(tcp, IMAPAuthenticate(mechanism))
+            await stream.send(b"A2 SELECT INBOX\\r\\n")
+            assert b"* 1 EXISTS" in await stream.receive()
 """
 
 COROUTINE = """
-async def test_everything(sasl_pair, ldap_server, faults):
-    await everything(sasl_pair, ldap_server, faults)
+async def test_everything(sasl_pair, ldap_server, imap_server, faults):
+    await everything(sasl_pair, ldap_server, imap_server, faults)
 """
 
 NO_COROUTINE = """
-def test_everything(sasl_pair, ldap_server, faults):
-    asyncio.run(everything(sasl_pair, ldap_server, faults))
+def test_everything(sasl_pair, ldap_server, imap_server, faults):
+    asyncio.run(everything(sasl_pair, ldap_server, imap_server, faults))
 """
 
 #: How each runner wants its test, its options, and how often it runs it.
@@ -108,7 +115,7 @@ def test_an_environment_without_the_extra_is_left_in_peace(inner: pytest.Pyteste
 
 def test_the_fixtures_say_what_they_are(inner: pytest.Pytester) -> None:
     result = inner.runpytest_subprocess("--fixtures")
-    for name in ("sasl_pair", "ldap_server", "faults"):
+    for name in ("sasl_pair", "ldap_server", "imap_server", "faults"):
         result.stdout.re_match_lines([rf"{name} -- .*saslwrap/testing/plugin\.py:\d+"])
 
 
@@ -139,9 +146,14 @@ async def test_a_pair_is_closed_when_the_test_fails(sasl_pair: MakePair) -> None
         await pair.client.receive()
 
 
-def test_a_server_takes_what_its_class_takes(ldap_server: MakeLDAPServer) -> None:
-    server = ldap_server({"cn=x": {"cn": ["x"]}}, realm="elsewhere.example", idle_timeout=5)
-    assert (server.realm, server.idle_timeout) == ("elsewhere.example", 5)
+def test_a_server_takes_what_its_class_takes(
+    ldap_server: MakeLDAPServer, imap_server: MakeIMAPServer
+) -> None:
+    directory = ldap_server({"cn=x": {"cn": ["x"]}}, realm="elsewhere.example", idle_timeout=5)
+    assert (directory.realm, directory.idle_timeout) == ("elsewhere.example", 5)
+    mail = imap_server({"x": [b"y"]}, realm="elsewhere.example", append_limit=5)
+    assert (mail.realm, mail.append_limit) == ("elsewhere.example", 5)
+    assert mail.messages("x")[1].content == b"y"
 
 
 def test_a_seed_makes_the_same_faults_in_their_order() -> None:

@@ -15,16 +15,32 @@ any backend, or `asyncio.run` in a test that is none.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
 if TYPE_CHECKING:  # each fixture loads what it needs: every run of pytest loads this file
-    from saslwrap.testing import Fault, LDAPServer, MechanismPair, StreamPair
+    from saslwrap.testing import (
+        Fault,
+        IMAPServer,
+        LDAPServer,
+        MechanismPair,
+        Message,
+        StreamPair,
+    )
 
-__all__ = ["Faults", "MakeLDAPServer", "MakePair", "faults", "ldap_server", "sasl_pair"]
+__all__ = [
+    "Faults",
+    "MakeIMAPServer",
+    "MakeLDAPServer",
+    "MakePair",
+    "faults",
+    "imap_server",
+    "ldap_server",
+    "sasl_pair",
+]
 
 #: Who may log in to a server that was not told.
 USERS: Mapping[str, str] = {"alice": "s3cret", "bob": "hunter2"}
@@ -39,8 +55,14 @@ ENTRIES: Mapping[str, Mapping[str, Sequence[str]]] = {
     },
 }
 
+#: What mailboxes hold that were not told.
+MAILBOXES: Mapping[str, Sequence[bytes]] = {
+    "INBOX": [b"From: bob@example.com\r\nSubject: hello\r\n\r\nHow are you?\r\n"],
+}
+
 MakePair: TypeAlias = "Callable[..., AbstractAsyncContextManager[StreamPair]]"
 MakeLDAPServer: TypeAlias = "Callable[..., LDAPServer]"
+MakeIMAPServer: TypeAlias = "Callable[..., IMAPServer]"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -91,6 +113,26 @@ def ldap_server() -> MakeLDAPServer:
         **options: Any,
     ) -> LDAPServer:
         return LDAPServer(entries, users, **options)
+
+    return make
+
+
+@pytest.fixture
+def imap_server() -> MakeIMAPServer:
+    """Mailboxes that seal.
+
+    `async with imap_server() as server`, or `with imap_server().in_thread()`. It takes what
+    `saslwrap.testing.IMAPServer` takes. Without `mailboxes` there is a message of Bob's in INBOX;
+    without `users` there are alice (s3cret) and bob (hunter2).
+    """
+    from saslwrap.testing import IMAPServer
+
+    def make(
+        mailboxes: Mapping[str, Iterable[bytes | Message]] = MAILBOXES,
+        users: Mapping[str, str] = USERS,
+        **options: Any,
+    ) -> IMAPServer:
+        return IMAPServer(mailboxes, users, **options)
 
     return make
 
