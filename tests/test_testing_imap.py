@@ -31,7 +31,7 @@ from saslwrap import (
     UsageError,
 )
 from saslwrap.anyio import SASLAttribute
-from saslwrap.testing import IMAPServer, Message
+from saslwrap.testing import CYRUS_IMAP, MICROSOFT, IMAPServer, Message, Quirks
 from saslwrap.testing.imap_mailboxes import Mailbox
 from saslwrap.testing.pairs import properties_for
 from saslwrap.testing.tasks import settle
@@ -205,13 +205,26 @@ async def test_as_small_frames_as_those_of_cyrus() -> None:
 
 
 async def test_ok_under_the_layer_is_an_error_and_no_wait() -> None:
-    async with connected(make_server(ok_under_layer=True)) as client:
+    async with connected(make_server(quirks=CYRUS_IMAP)) as client:
         with pytest.raises(ProtocolError, match="cyrus-imapd issue 6454"):
             await client.log_in()
 
 
+@pytest.mark.parametrize("quirks", [MICROSOFT, Quirks(realms=("one", "two"))], ids=["MS", "realms"])
+async def test_quirks_of_mechanisms_are_had_here_too(quirks: Quirks) -> None:
+    async with logged_in(quirks=quirks) as client:
+        assert (await client.ask("SELECT INBOX")).ok
+
+
+async def test_a_cipher_that_is_offered_and_broken() -> None:
+    async with connected(make_server(quirks=CYRUS_IMAP)) as client:
+        with pytest.raises(AuthenticationError, match=r"NO \[UNAVAILABLE\]"):
+            await client.log_in(properties=properties_for("3des"))
+        assert (await client.ask("NOOP")).ok
+
+
 async def test_without_a_layer_ok_is_where_it_belongs() -> None:
-    async with connected(make_server(ok_under_layer=True, properties=ANY_LAYER)) as client:
+    async with connected(make_server(quirks=CYRUS_IMAP, properties=ANY_LAYER)) as client:
         with pytest.raises(AuthenticationError):
             await client.log_in(password="wrong")
         assert (await client.log_in(properties=properties_for("auth"))).status == "OK"

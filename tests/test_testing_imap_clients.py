@@ -12,7 +12,7 @@ import pytest
 from aioimaplib import aioimaplib
 
 from saslwrap import AuthenticationError, NegotiationError, ProtocolError, SecurityProperties
-from saslwrap.testing import IMAPServer
+from saslwrap.testing import CYRUS_IMAP, IMAPServer
 from saslwrap.testing.pairs import PROTECTIONS, properties_for
 from tests.imap_bed import ANY_LAYER, HELLO, PASSWORD, USERS
 from tests.imap_clients import SealedIMAP4, log_in, make_login
@@ -131,7 +131,7 @@ def test_imaplib_after_a_login_that_was_refused(server: IMAPServer) -> None:
 
 
 def test_imaplib_is_not_left_waiting_by_ok_under_the_layer() -> None:
-    with IMAPServer(CONTENTS, USERS, ok_under_layer=True).in_thread() as server:
+    with IMAPServer(CONTENTS, USERS, quirks=CYRUS_IMAP).in_thread() as server:
         client = connect(server.port)
         with pytest.raises(ProtocolError, match="6454"):
             client.log_in(make_login("alice", PASSWORD))

@@ -55,7 +55,7 @@ from saslwrap.testing.pairs import (
     mechanism_pair,
 )
 from saslwrap.testing.proxy import FaultProxy
-from saslwrap.testing.quirks import CYRUS, JDK, MICROSOFT, STRICT, Quirks
+from saslwrap.testing.quirks import CYRUS, CYRUS_IMAP, JDK, MICROSOFT, STRICT, Quirks
 from saslwrap.testing.realm import Realm, TicketError
 from saslwrap.testing.sockets import SocketPair, authenticated_sockets
 from saslwrap.testing.streams import (
@@ -68,6 +68,7 @@ from saslwrap.testing.streams import (
 
 __all__ = [
     "CYRUS",
+    "CYRUS_IMAP",
     "FAULTS",
     "JDK",
     "MICROSOFT",

@@ -43,13 +43,12 @@ from anyio.abc import AnyByteStream
 
 from saslwrap.errors import UsageError
 from saslwrap.properties import SecurityProperties
-from saslwrap.protocols.imap import IMAPAuthenticateServer
 from saslwrap.testing.imap_commands import CommandError
 from saslwrap.testing.imap_connection import IMAPConnection
 from saslwrap.testing.imap_mailboxes import Mailbox, Mailboxes, Message, as_message, encode_name
-from saslwrap.testing.imap_quirks import AuthenticateWithOKUnderLayer
 from saslwrap.testing.imap_session import Session
 from saslwrap.testing.mechanisms import MechanismNames
+from saslwrap.testing.quirks import STRICT, Quirks
 from saslwrap.testing.server import Connection, SASLServer
 
 __all__ = ["IMAPServer"]
@@ -63,8 +62,8 @@ class IMAPServer(SASLServer):
     :param users: passwords by username
     :param realm: where the users are
     :param host: the server's name, which a client's digest-uri must have
-    :param properties: what a login must give. `SecurityProperties(max_buffer=4096)` makes frames as
-        small as Cyrus IMAP takes them
+    :param properties: what a login must give. `SecurityProperties(max_buffer=4096)` takes frames no
+        larger than Cyrus IMAP does
     :param mechanisms: names of `DIGEST-MD5`, `GSSAPI`, `GSS-SPNEGO`, the latter two with the key in
         the keytab that `KRB5_KTNAME` names; or factories by name
     :param tls: a context with the server's certificate: a client may start TLS (RFC 3501 section
@@ -73,8 +72,8 @@ class IMAPServer(SASLServer):
     :param tls_server_end_point: the hash of that certificate, which `mechanisms.channel_binding`
         makes: over TLS, GSSAPI and GSS-SPNEGO by name refuse a login that is not bound to it
     :param append_limit: octets that a message of a client's may have, at most
-    :param ok_under_layer: say the OK of a login under the layer that it brought, which is wrong,
-        and what Cyrus IMAP 3.10 does (cyrus-imapd issue 6454)
+    :param quirks: what the server does differently: `CYRUS_IMAP`, or some of that. Those of a
+        mechanism are not for factories of one's own
     :param idle_timeout: seconds that a client has for its next command, or for the end of IDLE
         after the last news, for a login, for TLS' handshake, and to take a batch of an answer
     :raises UsageError: mailboxes that cannot be read, or what cannot go together
@@ -96,7 +95,7 @@ class IMAPServer(SASLServer):
         tls_at_once: bool = False,
         tls_server_end_point: bytes | None = None,
         append_limit: int = 1 << 25,
-        ok_under_layer: bool = False,
+        quirks: Quirks = STRICT,
         idle_timeout: float = 300,
     ) -> None:
         super().__init__(
@@ -108,10 +107,10 @@ class IMAPServer(SASLServer):
             tls=tls,
             tls_at_once=tls_at_once,
             tls_server_end_point=tls_server_end_point,
+            quirks=quirks,
             idle_timeout=idle_timeout,
         )
         self.append_limit: Final = append_limit
-        self.ok_under_layer: Final = ok_under_layer
         self._mailboxes: Final = Mailboxes(mailboxes)
 
     def deliver(self, mailbox: str, message: bytes | Message) -> int:
@@ -143,12 +142,5 @@ class IMAPServer(SASLServer):
             raise UsageError(f"there is no mailbox {name!r}; name it in `mailboxes`") from None
 
     def _connection(self, transport: AnyByteStream) -> Connection:
-        return IMAPConnection(
-            self,
-            Session(self._mailboxes),
-            transport,
-            append_limit=self.append_limit,
-            exchange=AuthenticateWithOKUnderLayer
-            if self.ok_under_layer
-            else IMAPAuthenticateServer,
-        )
+        session = Session(self._mailboxes)
+        return IMAPConnection(self, session, transport, append_limit=self.append_limit)

@@ -17,6 +17,7 @@ from saslwrap.errors import ProtocolError, one_line
 from saslwrap.protocols.imap import IMAPAuthenticateServer
 from saslwrap.testing.imap_commands import Command, CommandError, LiteralSize
 from saslwrap.testing.imap_session import Session, tagged
+from saslwrap.testing.quirky_authenticate import QuirkyAuthenticateServer
 from saslwrap.testing.server import Connection, SASLServer
 
 __all__ = ["IMAPConnection"]
@@ -40,7 +41,6 @@ class IMAPConnection(Connection):
     """One client. It has a session from the start, and may use it once it is logged in.
 
     :param append_limit: octets that the literals of a command may have, all together
-    :param exchange: carries the login
     """
 
     def __init__(
@@ -50,11 +50,9 @@ class IMAPConnection(Connection):
         transport: AnyByteStream,
         *,
         append_limit: int,
-        exchange: type[IMAPAuthenticateServer],
     ) -> None:
         super().__init__(server, transport)
         self._append_limit: Final = append_limit
-        self._exchange_type: Final = exchange
         self._session: Final = session
         self._tag = "*"
         self._searched = 0  # octets of the buffer, without an end of line
@@ -179,7 +177,8 @@ class IMAPConnection(Connection):
 
     async def _authenticate(self, command: Command) -> None:
         self._require_nobody()
-        await self._log_in(self._exchange_type(self._mechanisms), command.text)
+        exchange = QuirkyAuthenticateServer(self._mechanisms, self._server.quirks)
+        await self._log_in(exchange, command.text)
 
     async def _start_tls(self, command: Command) -> None:
         command.end()

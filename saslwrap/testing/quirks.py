@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from saslwrap.errors import UsageError
 from saslwrap.mechanisms.digest_md5.ciphers import CIPHERS
 from saslwrap.protocols.ldap_messages import ResultCode
 
-__all__ = ["CYRUS", "JDK", "MICROSOFT", "STRICT", "Quirks", "microsoft_nonce"]
+__all__ = ["CYRUS", "CYRUS_IMAP", "JDK", "MICROSOFT", "STRICT", "Quirks", "microsoft_nonce"]
 
 #: Directives of a challenge that have no quotes in the RFC's grammar, but get some.
 _PLAIN: Final = frozenset({"algorithm", "maxbuf"})
@@ -68,6 +68,12 @@ class Quirks:
         as Active Directory does (MS-ADTS section 5.1.2.1)
     :param texts: the diagnosticMessage of a refused bind, by its result code
     :param foreign_uri: the same where the digest-uri is not the server's, None for that of the code
+
+    The last is IMAP's:
+
+    :param ok_under_layer: whether the OK of a login is said under the layer that it brought, where
+        RFC 9051 section 6.2.2 has it in front of the layer. A client that waits for a line may wait
+        for ever
     """
 
     nonce: Callable[[], str] | None = None
@@ -82,6 +88,7 @@ class Quirks:
     no_layer_over_tls: bool = False
     texts: Mapping[ResultCode, str] = field(default_factory=dict)
     foreign_uri: str | None = None
+    ok_under_layer: bool = False
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -125,6 +132,9 @@ CYRUS: Final = Quirks(
     reserve=(20, 29),
     absent_challenge=True,
 )
+
+#: Cyrus IMAP above the same: where its OK is, its issue 6454 reports of 3.10.
+CYRUS_IMAP: Final = replace(CYRUS, absent_challenge=False, ok_under_layer=True)
 
 #: The JDK 17's `javax.security.sasl` on the server's side; measured, and read in
 #: `DigestMD5Server.java` and `DigestMD5Base.java`.

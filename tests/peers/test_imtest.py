@@ -33,11 +33,8 @@ def _imtest() -> None:
     require_imtest()
 
 
-def make_server(properties: SecurityProperties, *, ok_under_layer: bool = False) -> IMAPServer:
-    users = {USERNAME: PASSWORD}
-    return IMAPServer(
-        {"INBOX": [MESSAGE]}, users, properties=properties, ok_under_layer=ok_under_layer
-    )
+def make_server(properties: SecurityProperties) -> IMAPServer:
+    return IMAPServer({"INBOX": [MESSAGE]}, {USERNAME: PASSWORD}, properties=properties)
 
 
 def talk(
