@@ -381,14 +381,14 @@ async def test_an_idle_client() -> None:
 
 
 async def test_idle_has_an_end() -> None:
-    async with logged_in(idle_timeout=0.3) as client:
+    async with logged_in(idle_timeout=1) as client:
         await client.stream.send(b"a IDLE\r\n")
         assert await client.receive() == b"+ idling"
         assert await client.farewell() == b"the client took too long"
 
 
 async def test_a_login_that_stops() -> None:
-    async with connected(make_server(idle_timeout=0.2)) as client:
+    async with connected(make_server(idle_timeout=0.5)) as client:
         await client.stream.send(b"a AUTHENTICATE DIGEST-MD5\r\n")
         await client.receive()
         with pytest.raises(EndOfStream):
@@ -399,7 +399,7 @@ async def test_an_answer_that_nobody_takes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(saslwrap.testing.server, "_FAREWELL", 0.01)
-    server = IMAPServer({"INBOX": [b"y" * 90_000]}, USERS, idle_timeout=0.3)
+    server = IMAPServer({"INBOX": [b"y" * 90_000]}, USERS, idle_timeout=1)
     async with connected(server, 5000) as client:
         await client.log_in()
         await client.ask("SELECT INBOX")

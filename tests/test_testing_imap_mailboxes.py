@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import re
+from contextlib import suppress
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saslwrap import UsageError
@@ -16,6 +17,7 @@ from saslwrap.testing import IMAPServer, Message
 from saslwrap.testing.imap_commands import Command, CommandError
 from saslwrap.testing.imap_fetch import field_of, header_of
 from saslwrap.testing.imap_mailboxes import Mailbox, Mailboxes, encode_name
+from saslwrap.testing.imap_session import Session
 from saslwrap.testing.imap_view import View
 from tests.imap_bed import (
     BARE,
@@ -573,6 +575,26 @@ def test_sets(pairs: list[tuple[int | None, int | None]], size: int) -> None:
         assert [message.number for message in chosen] == [
             n for n in range(1, top + 1) if any(first <= n <= last for first, last in ranges)
         ]
+
+
+NAMES = ["FETCH", "STORE", "SEARCH", "COPY", "MOVE", "EXPUNGE", "APPEND", "SELECT", "STATUS"]
+NAMES += ["LIST", "CREATE", "DELETE", "CLOSE", "UID FETCH", "UID STORE", "UID SEARCH", "UID COPY"]
+TOKENS = ["1", "1:*", "*", "0", "99999999999", "INBOX", "a/b", '""', '"x y"', "(", ")", "[", "]"]
+TOKENS += ["BODY[", "HEADER.FIELDS", "<0.1>", "FLAGS", "+FLAGS", "\\Seen", "\\", "$x", "UID", "NOT"]
+TOKENS += ["OR", "SINCE", "1-Jan-2024", "SUBJECT", "CHARSET", "ALL", " ", " ", " ", " ", "{0}", "é"]
+
+
+@given(st.sampled_from(NAMES), st.lists(st.sampled_from(TOKENS), max_size=9).map("".join))
+@settings(max_examples=500)
+def test_whatever_a_command_says_it_is_answered_or_refused(name: str, rest: str) -> None:
+    session = Session(Mailboxes({"INBOX": [HELLO], "a/b": []}))
+    list(session.answer(Command(b"a SELECT INBOX\r\n")))
+    line = Command(f"a {name} {rest}\r\n".encode())
+    if line.announced:
+        line.go_on(b"", b"\r\n")
+    with suppress(CommandError):
+        answer = b"".join(map(bytes, session.answer(line)))
+        assert answer.splitlines()[-1].startswith(b"a OK ")
 
 
 names = st.text("ab/", min_size=1, max_size=8).filter(lambda name: all(name.split("/")))

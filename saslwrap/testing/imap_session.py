@@ -32,12 +32,11 @@ class Session:
     """One client's, from its login on.
 
     :param mailboxes: all clients have the same
-    :ivar view: of the mailbox that is selected, None without one
     """
 
     def __init__(self, mailboxes: Mailboxes) -> None:
         self._mailboxes: Final = mailboxes
-        self.view: View | None = None
+        self._view: View | None = None  # of the mailbox that is selected
 
     def answer(self, command: Command) -> Iterator[Buffer]:
         """Do what is asked, and give the answer, piece by piece.
@@ -59,11 +58,11 @@ class Session:
 
     def news(self, *, expunged: bool = True) -> list[bytes]:
         """Tell what has changed in the mailbox that is selected."""
-        return [] if self.view is None else self.view.news(expunged=expunged)
+        return [] if self._view is None else self._view.news(expunged=expunged)
 
     def watched(self, tell: Callable[[], object]) -> AbstractContextManager[None]:
         """Call `tell` when there is news, while the block runs."""
-        return nullcontext() if self.view is None else self.view.mailbox.watched(tell)
+        return nullcontext() if self._view is None else self._view.mailbox.watched(tell)
 
     def _do(self, command: Command, *, by_uid: bool) -> Answer:
         if not by_uid and (do := _COMMANDS.get(command.name)):
@@ -75,17 +74,17 @@ class Session:
         return do_selected(selected, command)
 
     def _require_view(self) -> View:
-        if self.view is None:
+        if self._view is None:
             raise CommandError("BAD", "select a mailbox first")
-        return self.view
+        return self._view
 
     def _select(self, command: Command) -> Answer:
         name = _take_mailbox(command)
-        self.view = None
+        self._view = None
         box = self._mailboxes[name]
-        self.view = View(box, read_only=command.name == "EXAMINE")
-        code = "READ-ONLY" if self.view.read_only else "READ-WRITE"
-        return Answer(_describe(self.view), code)
+        self._view = View(box, read_only=command.name == "EXAMINE")
+        code = "READ-ONLY" if self._view.read_only else "READ-WRITE"
+        return Answer(_describe(self._view), code)
 
     def _unselect(self, command: Command) -> Answer:
         command.end()
@@ -93,7 +92,7 @@ class Session:
         if command.name == "CLOSE" and not view.read_only:
             gone = (m.uid for m in view.all() if "\\Deleted" in m.message.flags)
             view.mailbox.remove(list(gone))
-        self.view = None
+        self._view = None
         return Answer()
 
     def _create(self, command: Command) -> Answer:

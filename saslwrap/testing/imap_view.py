@@ -52,10 +52,10 @@ class View:
         uids = list(self._told)
         numbers: Sequence[int] = uids if by_uid else range(1, len(uids) + 1)
         highest = numbers[-1] if numbers else 0
-        places = _places(numbers, _resolve(wanted, highest))
-        if not by_uid and any(max(pair) > highest for pair in _resolve(wanted, highest)):
+        ranges = _resolve(wanted, highest)
+        if not by_uid and any(last > highest for _, last in ranges):
             raise CommandError("BAD", f"there are {highest} messages")
-        present = self.mailbox.messages
+        present, places = self.mailbox.messages, _places(numbers, ranges)
         return [Numbered(p + 1, uids[p], present[uids[p]]) for p in places if uids[p] in present]
 
     def set_flags(self, uid: int, flags: Iterable[str]) -> None:
