@@ -173,7 +173,12 @@ class SASLServer(LoopbackServer):
 
     async def serve(self, stream: AnyByteStream) -> None:
         """Serve one connection to its end, and close it. What the client does wrong ends here."""
-        connection = self._connection(stream)
+        try:
+            await self._converse(self._connection(stream))
+        finally:
+            await aclose_forcefully(stream)
+
+    async def _converse(self, connection: Connection) -> None:
         try:
             if self.tls_at_once:
                 await connection.start_tls()
@@ -181,8 +186,6 @@ class SASLServer(LoopbackServer):
         except Exception as error:
             _log(error)
             await connection.say_goodbye(error)
-        finally:
-            await aclose_forcefully(stream)
 
     @abstractmethod
     def _connection(self, transport: AnyByteStream) -> Connection: ...
