@@ -80,6 +80,17 @@ async def test_create_and_delete() -> None:
 
 
 @IMAP
+async def test_one_command_makes_no_more_than_it_may() -> None:
+    async with logged_in() as client:
+        assert (await client.ask(f"CREATE {'b' * 256}")).last.startswith(b"NO [LIMIT] ")
+        assert (await client.ask(f'LIST "" {"%" * 256}')).untagged == []
+        answers = [await client.ask("CREATE " + "/".join(letter * 128)) for letter in "abcdefghi"]
+        assert [answer.ok for answer in answers] == 8 * [True] + [False]
+        assert answers[-1].last.startswith(b"NO [LIMIT] ")
+        assert len((await client.ask(f'LIST "" {"*a%" * 80}')).untagged) < 1024
+
+
+@IMAP
 @pytest.mark.parametrize("name", ['""', '"a//b"', '"/a"', '"a*"', '"%"'])
 async def test_names_that_cannot_be(name: str) -> None:
     async with logged_in() as client:
@@ -213,6 +224,15 @@ async def test_fetch_of_what_is_known_of_a_message() -> None:
         assert await client.fetch("FETCH 1 all") == fast + b" " + envelope
         assert await client.fetch("FETCH 1 (UID RFC822.SIZE)") == b"UID 1 RFC822.SIZE " + size
         assert await client.fetch("UID FETCH 1 RFC822.SIZE") == b"UID 1 RFC822.SIZE " + size
+
+
+@IMAP
+async def test_an_envelope_of_more_brackets_than_a_parser_bears() -> None:
+    nested = b"From: " + b"(" * 5000 + b"\r\n\r\n"
+    async with logged_in(IMAPServer({"INBOX": [nested]}, USERS)) as client:
+        await client.ask("SELECT INBOX")
+        envelope = await client.fetch("FETCH 1 ENVELOPE")
+        assert envelope == b"ENVELOPE (" + b" ".join(10 * [b"NIL"]) + b")"
 
 
 @IMAP

@@ -4,7 +4,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from anyio import (
@@ -294,6 +294,29 @@ async def test_a_fault_that_cannot_work_is_raised_when_the_proxy_ends() -> None:
         await send_no_frame()
 
 
+async def test_the_error_of_a_test_is_told_rather_than_the_fault_s() -> None:
+    async def fail_both() -> None:
+        async with connected(Drop) as (client, _):
+            await client.send(b"no frame, this")
+            with pytest.raises(BrokenResourceError):
+                await read_all(client)
+            raise ValueError("the test's own")
+
+    with pytest.raises(ValueError, match="the test's own") as info:
+        await fail_both()
+    assert any("AfterLogin" in note for note in info.value.__notes__)
+
+
+async def test_a_maker_that_gives_a_name_is_told_so() -> None:
+    async def receive() -> None:
+        async with connected(cast("Any", lambda: "replay")) as (client, _):
+            with pytest.raises(BrokenResourceError):
+                await read_all(client)
+
+    with pytest.raises(UsageError, match="makes one by name"):
+        await receive()
+
+
 async def test_a_fault_that_cannot_be_made_is_raised_when_the_proxy_ends() -> None:
     async def receive() -> None:
         async with connected(lambda: Cut(1 // 0)) as (client, _):
@@ -351,3 +374,20 @@ def test_blocking_clients_take_it_in_a_thread_and_its_end_ends_them() -> None:
                 assert file.read(5) == b"hello"
         with client:
             assert client.recv(5) == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"host": "localhost", "port": "389"}, "a port of TCP"),
+        ({"host": "localhost", "port": 99999}, "a port of TCP"),
+        ({"host": None, "port": 389}, "a host"),
+        ({"to_client": "replay"}, "to_client takes what makes a fault"),
+        ({"to_server": Drop()}, "to_server takes what makes a fault"),
+    ],
+)
+def test_what_is_no_place_and_no_maker_is_refused_at_once(
+    arguments: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        FaultProxy(**{"host": "localhost", "port": 389, **arguments})

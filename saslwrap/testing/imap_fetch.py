@@ -170,7 +170,10 @@ def _nstring(value: bytes | None) -> bytes:
 
 def _addresses(value: bytes | None) -> bytes:
     text = (value or b"").decode("utf-8", "surrogateescape")
-    found = [pair for pair in getaddresses([text]) if any(pair)]
+    try:
+        found = [pair for pair in getaddresses([text]) if any(pair)]
+    except RecursionError:  # the parser goes down a level for each bracket
+        found = []
     return b"(%b)" % b"".join(_address(*pair) for pair in found) if found else b"NIL"
 
 

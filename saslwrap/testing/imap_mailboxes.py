@@ -38,6 +38,10 @@ DELIMITER: Final = "/"
 SYSTEM_FLAGS: Final = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")
 
 _BEYOND_ASCII: Final = re.compile(r"[^ -~]+")
+#: The longest name and pattern, in octets, and the most mailboxes: what one command may ask for.
+NAME_LIMIT: Final = 255
+COUNT_LIMIT: Final = 1000
+
 _NAME: Final = re.compile(r"[ -$&-)+-~]+")
 _KEYWORD: Final = re.compile(r"[!#$&'+-\[^-z|}~]+")
 _SYSTEM: Final = frozenset(flag.casefold() for flag in SYSTEM_FLAGS)
@@ -173,11 +177,16 @@ class Mailboxes:
 
     def matching(self, pattern: str) -> list[str]:
         """Name those that a pattern fits: `*` is anything, `%` anything on one level."""
+        if len(pattern) > NAME_LIMIT:
+            return []
         return [name for name in self._boxes if _fits(_canonical(pattern), name)]
 
     def _make(self, name: str) -> Mailbox:
         if not (_NAME.fullmatch(name) and all(name.split(DELIMITER))):
             raise CommandError("NO [CANNOT]", "a name is ASCII without * and %, no level is empty")
+        if len(name) > NAME_LIMIT or len(self._boxes) >= COUNT_LIMIT:
+            limits = f"{COUNT_LIMIT} mailboxes with names of {NAME_LIMIT} octets"
+            raise CommandError("NO [LIMIT]", f"there are {limits} at most")
         for level in accumulate(name.split(DELIMITER), f"{{}}{DELIMITER}{{}}".format):
             if level not in self._boxes:
                 self._boxes[level] = Mailbox(next(self._validities))
@@ -221,7 +230,7 @@ def _canonical(name: str) -> str:
 
 
 def _fits(pattern: str, name: str) -> bool:
-    """Match by all the places of the pattern that one can be at: no pattern takes long."""
+    """Match by all the places of the pattern that one can be at: no wildcard is tried anew."""
     places = _onward(pattern, {0})
     for char in name:
         here = {place for place in places if _takes(pattern, place, char)}
@@ -237,8 +246,11 @@ def _takes(pattern: str, place: int, char: str) -> bool:
 
 def _onward(pattern: str, places: set[int]) -> set[int]:
     """Add the places behind wildcards, which may stand for nothing."""
-    found = set(places)
-    for place in range(len(pattern)):
-        if place in found and pattern[place] in _WILDCARDS:
+    found, new = set(places), list(places)
+    while new:
+        place = new.pop()
+        wild = place < len(pattern) and pattern[place] in _WILDCARDS
+        if wild and place + 1 not in found:
             found.add(place + 1)
+            new.append(place + 1)
     return found

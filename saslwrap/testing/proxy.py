@@ -27,6 +27,7 @@ from anyio import (
 )
 from anyio.abc import AnyByteStream
 
+from saslwrap.errors import UsageError
 from saslwrap.testing.faults.base import Fault, Outcome, Whole
 from saslwrap.testing.faults.stream import perform, reset
 from saslwrap.testing.server import LoopbackServer
@@ -53,6 +54,7 @@ class FaultProxy(LoopbackServer):
     :param port: its TCP port
     :param to_server: makes the fault of what a client sends, anew for each connection
     :param to_client: makes the fault of what the server sends
+    :raises UsageError: no port, or a fault in place of what makes one
     """
 
     def __init__(
@@ -63,6 +65,13 @@ class FaultProxy(LoopbackServer):
         to_server: MakeFault = Whole,
         to_client: MakeFault = Whole,
     ) -> None:
+        if not (isinstance(host, str) and isinstance(port, int) and 0 < port < 65536):
+            raise UsageError(
+                f"the server is at a host and a port of TCP, not at {host!r}, {port!r}"
+            )
+        for name, make in (("to_server", to_server), ("to_client", to_client)):
+            if not callable(make):
+                raise UsageError(f"{name} takes what makes a fault: {name}=lambda: Drop(frame=2)")
         self._server: Final = (host, port)
         self._to_server: Final = to_server
         self._to_client: Final = to_client
@@ -71,7 +80,7 @@ class FaultProxy(LoopbackServer):
     async def serve(self, stream: AnyByteStream) -> None:
         """Carry one connection until both its directions have ended."""
         try:
-            to_server, to_client = self._to_server(), self._to_client()
+            to_server, to_client = _made(self._to_server), _made(self._to_client)
             async with await connect_tcp(*self._server) as server:
                 await self._connect(_Side(stream), _Side(server), to_server, to_client)
         except OSError as error:
@@ -108,14 +117,27 @@ class FaultProxy(LoopbackServer):
         try:
             async with super().__asynccontextmanager__():
                 yield self
-        finally:
-            failure, self._failure = self._failure, None
-            if failure is not None:
-                raise failure
+        except BaseException as error:  # which counts more; ours may be why
+            if (failure := self._take_failure()) is not None:
+                error.add_note(f"and in the proxy: {failure!r}")
+            raise
+        if (failure := self._take_failure()) is not None:
+            raise failure
+
+    def _take_failure(self) -> Exception | None:
+        failure, self._failure = self._failure, None
+        return failure
 
     def _where(self) -> str:
         host, port = self._server
         return f"{super()._where()} to {host}:{port}"
+
+
+def _made(make: MakeFault) -> Fault:
+    fault = make()
+    if not isinstance(fault, Fault):
+        raise UsageError(f"what makes a fault gave {fault!r}; fault(name, seed) makes one by name")
+    return fault
 
 
 class _Side:

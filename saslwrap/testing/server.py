@@ -12,7 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from threading import get_ident
-from typing import ClassVar, Final, Self, TypeVar
+from types import UnionType
+from typing import ClassVar, Final, NoReturn, Self, TypeVar
 
 from anyio import (
     AsyncContextManagerMixin,
@@ -23,6 +24,7 @@ from anyio import (
     create_task_group,
     create_tcp_listener,
     fail_after,
+    get_cancelled_exc_class,
     move_on_after,
 )
 from anyio.abc import AnyByteStream, SocketAttribute
@@ -63,7 +65,9 @@ class LoopbackServer(AsyncContextManagerMixin, ABC):
     def port(self) -> int:
         """The TCP port, on 127.0.0.1; a `UsageError` while the server does not listen."""
         if self._port is None:
-            raise UsageError("the server does not listen; enter it: async with server")
+            raise UsageError(
+                "the server does not listen; enter it: async with server, with server.in_thread()"
+            )
         return self._port
 
     @abstractmethod
@@ -72,13 +76,34 @@ class LoopbackServer(AsyncContextManagerMixin, ABC):
 
     @contextmanager
     def in_thread(self, backend: str = "asyncio") -> Iterator[Self]:
-        """Run in a thread of its own, for clients that block; the thread ends with the block."""
-        with start_blocking_portal(backend) as portal, portal.wrap_async_context_manager(self):
-            yield self
+        """Run in a thread of its own, for clients that block; the thread ends with the block.
+
+        What is no `Exception` (an interrupt, what pytest skips or fails by) stays in this thread:
+        in the other one it would end the event loop.
+        """
+        with start_blocking_portal(backend) as portal:
+            serving = portal.wrap_async_context_manager(self)
+            serving.__enter__()
+            try:
+                yield self
+            except Exception as error:
+                serving.__exit__(type(error), error, error.__traceback__)
+                raise
+            except BaseException:
+                with suppress(Exception):  # the block's own is what counts
+                    serving.__exit__(None, None, None)
+                raise
+            serving.__exit__(None, None, None)
+
+    def __enter__(self) -> NoReturn:
+        raise UsageError("a server is entered by async with, or by with server.in_thread()")
+
+    def __exit__(self, *_: object) -> None:
+        """Not reached: there is no way in."""
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncIterator[Self]:
-        failure: Exception | None = None
+        failure: BaseException | None = None
         async with (
             await create_tcp_listener(local_host=_ADDRESS) as listener,
             BlockingPortal() as portal,
@@ -89,7 +114,9 @@ class LoopbackServer(AsyncContextManagerMixin, ABC):
             tasks.start_soon(listener.serve, self.serve)
             try:
                 yield self
-            except Exception as error:  # a task group would wrap up what a test raises
+            except get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # a task group would wrap up what a test raises
                 failure = error
             finally:
                 self._port = self._portal = None
@@ -148,6 +175,7 @@ class SASLServer(LoopbackServer):
         tls_server_end_point: bytes | None = None,
         quirks: Quirks = STRICT,
     ) -> None:
+        _check_options(users, properties, idle_timeout, tls, quirks)
         if tls_at_once and tls is None:
             raise UsageError("tls_at_once needs a context with the certificate: tls=...")
         if tls_server_end_point is not None and isinstance(mechanisms, Mapping):
@@ -316,6 +344,30 @@ class Connection(ABC):
         else:
             self._sealed = self._sealed or exchange.context is not None
             self._identity = exchange.authzid or f"u:{exchange.authcid}"
+
+
+def _check_options(
+    users: object, properties: object, idle_timeout: object, tls: object, quirks: object
+) -> None:
+    """Refuse at once what would come out late, in a log, as a client that is sent away."""
+    expected: tuple[tuple[str, object, type | UnionType], ...] = (
+        ("users", users, Mapping | None),
+        ("properties", properties, SecurityProperties),
+        ("idle_timeout", idle_timeout, int | float),
+        ("tls", tls, ssl.SSLContext | None),
+        ("quirks", quirks, Quirks),
+    )
+    for name, value, kind in expected:
+        if not isinstance(value, kind):
+            wanted = getattr(kind, "__name__", kind)
+            raise UsageError(f"{name} is {wanted}, not {type(value).__name__}")
+    for username, password in dict(users or {}).items():  # type: ignore[call-overload]
+        if not (isinstance(username, str) and isinstance(password, str)):
+            raise UsageError("users are passwords by username, all of them str")
+    if not idle_timeout > 0:  # type: ignore[operator]
+        raise UsageError("idle_timeout is a number of seconds above 0; math.inf waits for ever")
+    if getattr(tls, "protocol", None) == ssl.PROTOCOL_TLS_CLIENT:
+        raise UsageError("tls is a client's context; a server's has PROTOCOL_TLS_SERVER")
 
 
 async def _shake_hands(transport: AnyByteStream, context: ssl.SSLContext | None) -> TLSStream:

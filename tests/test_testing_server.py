@@ -1,0 +1,92 @@
+"""What every server for tests has to do, whatever its protocol."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from saslwrap import SecurityProperties, UsageError
+from saslwrap.testing import IMAPServer, LDAPServer
+from saslwrap.testing.server import SASLServer
+
+USERS = {"alice": "s3cret"}
+
+MAKERS: dict[str, Callable[..., SASLServer]] = {
+    "ldap": lambda **options: LDAPServer({}, **{"users": USERS, **options}),
+    "imap": lambda **options: IMAPServer({}, **{"users": USERS, **options}),
+}
+every_server = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+#: What ends a test in other ways than by an `Exception`.
+OUTCOMES = [KeyboardInterrupt, SystemExit, pytest.skip.Exception, pytest.fail.Exception]
+
+
+@pytest.mark.parametrize("kind", [*OUTCOMES, ValueError, AssertionError])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_a_block_raises_comes_out_as_it_is(kind: type[BaseException], backend: str) -> None:
+    """pytest, and whoever presses Ctrl-C, look at its type."""
+    error = kind("the test's own")
+    with pytest.raises(kind) as info, LDAPServer({}).in_thread(backend):
+        raise error
+    assert info.value is error
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [pytest.skip.Exception, pytest.fail.Exception, ValueError])
+async def test_what_an_async_block_raises_comes_out_as_it_is(kind: type[BaseException]) -> None:
+    error = kind("the test's own")
+    with pytest.raises(kind) as info:
+        async with LDAPServer({}):
+            raise error
+    assert info.value is error
+
+
+@pytest.mark.anyio
+async def test_a_block_can_be_cancelled() -> None:
+    with anyio.move_on_after(0) as scope:
+        async with LDAPServer({}):
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+@every_server
+def test_a_server_is_not_entered_as_it_is(make: Callable[..., SASLServer]) -> None:
+    with pytest.raises(UsageError, match=r"in_thread\(\)"), make():
+        pass
+    with pytest.raises(UsageError, match=r"in_thread\(\)"):
+        _ = make().port
+
+
+@every_server
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ({"users": {"alice": b"s3cret"}}, "all of them str"),
+        ({"users": ["alice"]}, "users is"),
+        ({"properties": {"min_ssf": 1}}, "properties is SecurityProperties, not dict"),
+        ({"properties": None}, "properties is SecurityProperties, not NoneType"),
+        ({"idle_timeout": "5"}, "idle_timeout is"),
+        ({"idle_timeout": 0}, "above 0"),
+        ({"idle_timeout": math.nan}, "above 0"),
+        ({"tls": "certificate.pem"}, "tls is"),
+        ({"tls": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}, "a client's context"),
+        ({"quirks": "JDK"}, "quirks is Quirks, not str"),
+    ],
+)
+def test_an_option_that_is_none_is_refused_at_once(
+    make: Callable[..., SASLServer], option: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        make(**option)
+
+
+@every_server
+def test_the_longest_patience(make: Callable[..., SASLServer]) -> None:
+    server = make(idle_timeout=math.inf, properties=SecurityProperties(min_ssf=0))
+    with server.in_thread():
+        assert server.port
