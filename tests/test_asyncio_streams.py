@@ -870,6 +870,27 @@ async def test_a_servers_callback_can_be_a_plain_function() -> None:
             await within(writer.wait_closed())
 
 
+async def test_a_server_forgets_a_login_that_is_over() -> None:
+    """The connection may last for days: nothing keeps the exchange, and the mechanism with it."""
+    logins: list[weakref.ref[Exchange]] = []
+
+    def noted_exchange() -> Exchange:
+        exchange = server_exchange()
+        logins.append(weakref.ref(exchange))
+        return exchange
+
+    async with await start_server(echo, ADDRESS, 0, make_exchange=noted_exchange) as server:
+        reader, writer = await within(
+            open_connection(ADDRESS, port_of(server), exchange=LDAPBind(mechanism_pair().client))
+        )
+        writer.write(b"hello")
+        assert await within(reader.readexactly(5)) == b"hello"
+        gc.collect()
+        assert [login() for login in logins] == [None]
+        writer.close()
+        await within(writer.wait_closed())
+
+
 async def test_a_login_that_fails_closes_both_ends(caplog: pytest.LogCaptureFixture) -> None:
     async with await start_server(echo, ADDRESS, 0, make_exchange=server_exchange) as server:
         with pytest.raises(AuthenticationError):

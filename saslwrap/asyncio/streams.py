@@ -280,8 +280,9 @@ async def start_server(
             finally:
                 writer.transport.abort()
             return
-        more = (exchange,) if pass_exchange else ()
-        served = client_connected_cb(*streams, *more)
+        arguments = (*streams, exchange) if pass_exchange else streams
+        del exchange  # the login, with all that it took: the connection may last for days
+        served = client_connected_cb(*arguments)
         if inspect.isawaitable(served):
             await served
 
