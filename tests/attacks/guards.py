@@ -338,7 +338,7 @@ GUARDS: list[tuple[str, Guard]] = [
     (C + "9_spliced_cbc_frames_are_refused[3des-8]", no_mac),
     (
         D + "right_padding_is_accepted[copied-des-5]",
-        Guard(TOKENS, "return (claimed & right) | (1 & ~right)", "return 1"),
+        Guard(TOKENS, "length += excess * hit", "pass"),
     ),
     (
         D + "wrong_padding_is_refused_under_any_mac[copied-des-8 but octet 0]",
@@ -350,11 +350,11 @@ GUARDS: list[tuple[str, Guard]] = [
     ),
     (
         D + "wrong_padding_is_refused_under_any_mac[copied-des-all 9]",
-        Guard(TOKENS, "wrong = (claimed - 1) >> 3", "wrong = 0"),
+        Guard(TOKENS, "right |= hit", "right = True"),
     ),
     (
         D + "wrong_padding_is_refused_under_any_mac[copied-des-8 but octet 0]",
-        Guard(TOKENS, "wrong |= inside &", "wrong |= 0 & inside &"),
+        Guard(TOKENS, "ended[-2 - excess :], padding)", "ended[-2:], padding[-2:])"),
     ),
     (
         D + "wrong_padding_and_wrong_mac_raise_the_same[copied-des-last octet 0]",
@@ -379,7 +379,11 @@ GUARDS: list[tuple[str, Guard]] = [
     (D + "wrong_padding_and_wrong_mac_run_the_same_lines[copied-des-last octet 0]", padding_first),
     (
         D + "wrong_padding_and_wrong_mac_run_the_same_lines[copied-des-last octet 0]",
-        Guard(TOKENS, "for place in range(BLOCK_OCTETS):", "for place in range(min(claimed, 8)):"),
+        Guard(
+            TOKENS,
+            "for excess, padding in PADDINGS:",
+            "for excess, padding in PADDINGS[: tail[-1]]:",
+        ),
     ),
     (
         D + "wrong_padding_and_wrong_mac_log_nothing[copied-des-last octet 0]",

@@ -91,7 +91,7 @@ def refusal(
 def test_d_right_padding_is_accepted(protection: str, how: Judge, body: bytes) -> None:
     """The control of all others.
 
-    Guard: saslwrap/mechanisms/digest_md5/context.py: return (claimed & right) | (1 & ~right)
+    Guard: saslwrap/mechanisms/digest_md5/context.py: length += excess * hit
     """
     message = body[: -body[-1]]
     forger = Forger(protection)
@@ -105,8 +105,8 @@ def test_d_right_padding_is_accepted(protection: str, how: Judge, body: bytes) -
 def test_d_wrong_padding_is_refused_under_any_mac(protection: str, how: Judge, body: bytes) -> None:
     """Guard: saslwrap/mechanisms/digest_md5/context.py: if not authentic & well_formed:
     Guard: saslwrap/mechanisms/digest_md5/context.py: wipe(body)
-    Guard: saslwrap/mechanisms/digest_md5/context.py: wrong = (claimed - 1) >> 3
-    Guard: saslwrap/mechanisms/digest_md5/context.py: wrong |= inside &
+    Guard: saslwrap/mechanisms/digest_md5/context.py: right |= hit
+    Guard: saslwrap/mechanisms/digest_md5/context.py: ended[-2 - excess :], padding)
     """
     for mac in macs(Forger(protection), body):
         refusal(protection, how, body, lambda _, mac=mac: mac)  # type: ignore[misc]
@@ -147,6 +147,11 @@ def three_faults(
     ]
 
 
+def hmac_octets(record: list[tuple[str, int]]) -> int:
+    """How many octets the HMAC got."""
+    return sum(length for name, length in record if name == "hmac update")
+
+
 SAME_SIZE = {name: body for name, body in WRONG_BODIES.items() if len(body) == len(BODY)}
 every_wrong_body = pytest.mark.parametrize("body", SAME_SIZE.values(), ids=SAME_SIZE)
 
@@ -166,9 +171,11 @@ def test_d_wrong_padding_and_wrong_mac_call_the_same_primitives(
 
     for length in RIGHT_BODIES:
         wrong_mac, wrong_padding, both = three_faults(protection, how, length, body, record)
-        deciphered = [name for name, _ in wrong_mac].index("hmac copy")
-        assert [name for name, _ in wrong_mac[:deciphered]] == ["cipher update"] * deciphered
-        assert [name for name, _ in wrong_mac[deciphered:]] == [
+        names = [name for name, _ in wrong_mac]
+        deciphered = names.index("compare_digest")
+        assert names[:deciphered] == ["cipher update"] * deciphered
+        assert names[deciphered:] == [
+            *["compare_digest"] * 8,  # one for each padding there is
             "hmac copy",
             "hmac update",
             "hmac update",
@@ -180,6 +187,7 @@ def test_d_wrong_padding_and_wrong_mac_call_the_same_primitives(
             assert one[0] == other[0]
             allowed = LUCKY_13_RESIDUE if one[0] == "hmac update" else 0
             assert abs(one[1] - other[1]) <= allowed
+        assert abs(hmac_octets(wrong_mac) - hmac_octets(both)) <= LUCKY_13_RESIDUE
 
 
 def lines_run(action: Callable[[], object]) -> list[tuple[str, int]]:
@@ -208,7 +216,7 @@ def test_d_wrong_padding_and_wrong_mac_run_the_same_lines(
     protection: str, how: Judge, body: bytes
 ) -> None:
     """Guard: saslwrap/mechanisms/digest_md5/context.py: authentic = compare_digest(
-    Guard: saslwrap/mechanisms/digest_md5/context.py: for place in range(BLOCK_OCTETS):
+    Guard: saslwrap/mechanisms/digest_md5/context.py: for excess, padding in PADDINGS:
     """
     wrong_mac, wrong_padding, both = three_faults(protection, how, "8", body, lines_run)
     assert "DigestUnsealer._authenticate" in dict(wrong_mac)

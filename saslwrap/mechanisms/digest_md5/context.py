@@ -158,21 +158,26 @@ def _padding(message_length: int) -> bytes:
     return bytes((length,)) * length
 
 
+#: Of each padding there is: how many octets it has beyond one, and the padding itself, with a mark
+#: behind it. (CPython keeps all `bytes` of one octet: where such a slice lies tells its value.)
+PADDINGS = [(excess, bytes((excess + 1,)) * (excess + 1) + b".") for excess in range(BLOCK_OCTETS)]
+
+
 def padding_length(tail: bytes) -> tuple[int, bool]:
     """The length of the padding at the end of `tail`, and whether it is right; 1 if it is not.
 
-    Arithmetic only: the path and the number of operations do not depend on the octets.
+    Each padding there is gets compared, in constant time; one at most is right. No branch depends
+    on an octet, and none becomes an integer: CPython keeps small ones, and takes longer for others.
 
     :param tail: the last block before the MAC; shorter if the body holds less
     """
-    octets = tail.rjust(BLOCK_OCTETS, b"\0")
-    claimed = octets[-1]
-    wrong = (claimed - 1) >> 3  # 0 for 1 to 8 alone
-    for place in range(BLOCK_OCTETS):
-        inside = (place - claimed) >> 8  # all ones before the claimed length, 0 after it
-        wrong |= inside & (octets[-1 - place] ^ claimed)
-    right = -(wrong == 0)  # all ones, or 0
-    return (claimed & right) | (1 & ~right), wrong == 0
+    ended = tail + b"."
+    length, right = 1, False
+    for excess, padding in PADDINGS:
+        hit = compare_digest(ended[-2 - excess :], padding)
+        length += excess * hit
+        right |= hit
+    return length, right
 
 
 class _Direction:
