@@ -162,9 +162,9 @@ class Session:
         """The peer's next frames."""
         return [frame(self.token(message)) for message in messages]
 
-    def assert_refuses(self, data: bytes, accepted: bytes = b"") -> SASLError:
+    def assert_refuses(self, data: bytes, accepted: bytes = b"", *, eof: bool = False) -> SASLError:
         """The layer takes `data` for an attack, and is dead from there, both ways."""
-        verdict = judge(self.layer, data, eof=False)
+        verdict = judge(self.layer, data, eof=eof)
         assert verdict.accepted == accepted
         assert isinstance(verdict.error, IntegrityError | ProtocolError)
         self.assert_dead(type(verdict.error))

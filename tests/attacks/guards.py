@@ -271,11 +271,15 @@ GUARDS: list[tuple[str, Guard]] = [
         C + "1_no_flipped_bit_of_a_token_is_accepted_in_place[rc4]",
         Guard(TOKENS, "wipe(body)", "pass"),
     ),
-    (C + "2_truncated_mac_with_adjusted_length_is_refused[auth-int-1]", no_mac),
-    (C + "2_truncated_mac_in_whole_blocks_is_refused[des-3]", nothing_checked),
-    (C + "3_replayed_dropped_or_swapped_frames_are_refused[auth-int-replay]", number_of_the_peer),
+    (C + "2_truncated_mac_with_adjusted_length_is_refused[auth-int-1-to server]", no_mac),
+    (C + "2_token_of_another_length_is_refused[rc4-to client]", no_mac),
+    (C + "2_truncated_mac_in_whole_blocks_is_refused[des-3-to client]", nothing_checked),
     (
-        C + "3_replayed_dropped_or_swapped_frames_are_refused[rc4-drop]",
+        C + "3_replayed_dropped_or_swapped_frames_are_refused[auth-int-replay-to server]",
+        number_of_the_peer,
+    ),
+    (
+        C + "3_replayed_dropped_or_swapped_frames_are_refused[rc4-drop-to client]",
         Guard(TOKENS, "raise OutOfSequenceError", "raise IntegrityError"),
     ),
     (
@@ -293,7 +297,7 @@ GUARDS: list[tuple[str, Guard]] = [
         ),
     ),
     (
-        C + "5_frame_of_another_session_of_the_user_is_refused[rc4]",
+        C + "5_frame_of_another_session_of_the_user_is_refused[rc4-to client]",
         Guard(KEYS, "parts = [urp, self.nonce, self.cnonce]", "parts = [urp]"),
     ),
     (
@@ -335,7 +339,7 @@ GUARDS: list[tuple[str, Guard]] = [
     ),
     (C + "8_cipher_seals_no_more_than_2_to_the_32[rc4]", wraps_always),
     (C + "8_cipher_unseals_no_more_than_2_to_the_32[rc4]", wraps_always),
-    (C + "9_spliced_cbc_frames_are_refused[3des-8]", no_mac),
+    (C + "9_spliced_frames_are_refused[3des-to client]", no_mac),
     (
         D + "right_padding_is_accepted[copied-des-5]",
         Guard(TOKENS, "length += excess * hit", "pass"),

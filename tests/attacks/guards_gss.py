@@ -5,7 +5,7 @@ Those of NTLM need pyspnego, those of Kerberos a realm.
 
 from __future__ import annotations
 
-from tests.attacks.guards import CONTEXT, EXCHANGE, LDAP, MECHANISM, Guard
+from tests.attacks.guards import CONTEXT, EXCHANGE, FRAMING, LDAP, MECHANISM, TRUNCATED, Guard
 
 __all__ = ["GUARDS", "KERBEROS_GUARDS"]
 
@@ -110,7 +110,9 @@ opens_anew = Guard(SPNEGO, ANSWER, "if not message:")
 endless = Guard(PROVIDER, "if self._steps > _MOST_STEPS:", "if False:")
 
 NTLM_GUARDS: list[tuple[str, Guard]] = [
-    (C + "one_bit_of_a_token_is_refused[ntlm-client]", errors_pass),
+    (C + "one_bit_of_a_frame_is_refused[ntlm-client]", errors_pass),
+    (C + "one_bit_of_a_frame_is_refused[ntlm-server]", Guard(FRAMING, TRUNCATED, "if False:")),
+    (C + "spliced_tokens_are_refused[ntlm-client]", errors_pass),
     (C + "token_of_another_length_is_refused[ntlm-server]", errors_pass),
     (C + "tokens_out_of_turn_are_refused[ntlm-client-replay]", errors_pass),
     (C + "token_that_comes_back_to_its_sender_is_refused[ntlm-server]", errors_pass),
@@ -226,7 +228,8 @@ KERBEROS_GUARDS: list[tuple[str, Guard]] = [
         C + "integrity_only_token_is_refused_under_confidentiality[spnego-server]",
         signed_passes,
     ),
-    (C + "one_bit_of_a_token_is_refused[signed-server]", errors_pass),
+    (C + "one_bit_of_a_frame_is_refused[signed-server]", errors_pass),
+    (C + "spliced_tokens_are_refused[sealed-client]", errors_pass),
     (C + "genuine_token_behind_a_forged_one_is_refused[sealed-client]", not_latched),
     (C + "tokens_out_of_turn_are_refused[sealed-server-gap]", errors_pass),
     (C + "tokens_out_of_turn_are_refused[signed-client-swapped]", errors_pass),

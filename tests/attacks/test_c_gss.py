@@ -63,13 +63,29 @@ def test_c10_integrity_only_token_is_refused_under_confidentiality(layer: str, r
 
 @both_roles
 @every_layer
-def test_c10_one_bit_of_a_token_is_refused(layer: str, role: Role) -> None:
-    """Guard: saslwrap/mechanisms/gss/provider.py: return _translated(work, unwrap_error)"""
-    for bit in range(8 * len(session(layer, role).token(b"m"))):
+def test_c10_one_bit_of_a_frame_is_refused(layer: str, role: Role) -> None:
+    """Guard: saslwrap/mechanisms/gss/provider.py: return _translated(work, unwrap_error)
+    Guard: saslwrap/framing.py: if self._eof and arrived:
+    """
+    for bit in range(8 * len(session(layer, role).frames(b"m")[0])):
         attack = session(layer, role)
-        token = bytearray(attack.token(b"m"))
-        token[bit // 8] ^= 1 << bit % 8
-        attack.assert_refuses(frame(token))
+        flipped = bytearray(attack.frames(b"m")[0])
+        flipped[bit // 8] ^= 1 << bit % 8
+        attack.assert_refuses(bytes(flipped), eof=True)
+
+
+@both_roles
+@every_layer
+def test_c10_spliced_tokens_are_refused(layer: str, role: Role) -> None:
+    """Guard: saslwrap/mechanisms/gss/provider.py: return _translated(work, unwrap_error)"""
+    for cut in range(1, len(session(layer, role).token(b"pay alice"))):
+        for turn in (1, -1):
+            attack = session(layer, role)
+            tokens = attack.token(b"pay alice"), attack.token(b"pay mallo")
+            head, tail = tokens[::turn]
+            made = head[:cut] + tail[cut:]
+            if made != tokens[0]:
+                attack.assert_refuses(frame(made))
 
 
 @both_roles
