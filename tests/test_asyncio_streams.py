@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import random
 import socket
 import struct
@@ -11,7 +10,6 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +43,7 @@ from saslwrap.protocols.ldap_messages import encode, result
 from saslwrap.testing import MechanismPair, context_pair, mechanism_pair
 from saslwrap.testing.pairs import HOST, PASSWORD, REALM, USERNAME, get_secret
 from tests.conftest import TLSContexts, exchange_pair
+from tests.measure.memory import FILE_DESCRIPTORS, open_files
 from tests.test_shells_support import (
     ADDRESS,
     PATIENCE,
@@ -1019,20 +1018,9 @@ async def test_a_server_whose_task_is_cancelled_during_a_login(problems: Problem
 
 # the long run
 
-FILE_DESCRIPTORS = Path("/proc/self/fd")
-
 
 def count_of(*kinds: type[object]) -> int:
     return sum(isinstance(thing, kinds) for thing in gc.get_objects())
-
-
-def open_files() -> int:
-    """Count file descriptors, without the one that uvloop puts by for when they run out."""
-    names = []
-    for descriptor in FILE_DESCRIPTORS.iterdir():
-        with suppress(FileNotFoundError):
-            names.append(descriptor.readlink())
-    return len([name for name in names if name != Path(os.devnull)])
 
 
 class Visit:
