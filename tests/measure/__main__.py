@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.measure import idle, timing
+from tests.measure import idle, soak, timing
 
-MEASUREMENTS = {"idle": idle, "timing": timing}
+MEASUREMENTS = {"idle": idle, "soak": soak, "timing": timing}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

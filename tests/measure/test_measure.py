@@ -18,7 +18,9 @@ from tests.measure.idle_stacks import STACKS
 from tests.measure.memory import FILE_DESCRIPTORS
 from tests.measure.process import Child, raise_file_limit
 from tests.measure.report import table
+from tests.measure.soak_plan import FAULT_NAMES, HARMLESS, Octets
 from tests.measure.timing import CASES
+from tests.measure.trend import trend
 from tests.measure.welch import largest_t, welch_t
 
 linux = pytest.mark.skipif(not FILE_DESCRIPTORS.exists(), reason="the kernel tells nothing here")
@@ -36,6 +38,28 @@ def measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
         return capsys.readouterr().out, report["data"]
 
     return run
+
+
+@linux
+@pytest.mark.timeout(300)
+def test_soak(measured: Any) -> None:
+    """Whatever the machine: nothing wrong, nothing unexplained, nothing left."""
+    harmful = [name for name in FAULT_NAMES if name not in HARMLESS]
+    brief = ("--pace", "0.02", "--idle", "0.1", "--patience", "2", "--interval", "0.2")
+    text, data = measured(
+        *("soak", "--connections", str(3 * len(FAULT_NAMES)), "--minutes", "0.01"),
+        *("--warm-up", "0.01", "--deaths", str(len(harmful)), *brief),
+    )
+    for end in "client", "server":
+        assert f"{end}: " in text
+        tally = data[end]["tally"]
+        assert tally["octets"] > 0
+        assert tally["wrong"] == 0
+        assert tally["unexpected"] == []
+        assert data[end]["left"] == {}
+        assert data[end]["trends"]["SecurityContext"]["most"] > len(FAULT_NAMES)
+        assert {"RSS, KiB", "traced, KiB", "files"} < set(data[end]["trends"])
+    assert sum(data["client"]["tally"]["ends"].values()) >= len(harmful)
 
 
 @linux
@@ -79,6 +103,25 @@ def test_the_long_tail_is_cropped() -> None:
     cropped = largest_t(first, second)
     assert cropped.t < -10
     assert cropped.percentile < 1
+
+
+def test_a_trend() -> None:
+    flat = trend([0, 1, 2, 3], [7, 7, 7, 7])
+    assert (flat.mean, flat.least, flat.most, flat.slope, flat.error) == (7, 7, 7, 0, 0)
+    growing = trend([0, 1, 2, 3], [1, 3, 5, 7])
+    assert growing.slope == pytest.approx(2)
+    assert growing.error == pytest.approx(0, abs=1e-6)
+    noisy = trend([0, 1, 2, 3], [1, 3, 4, 7])
+    assert noisy.slope == pytest.approx(1.9)
+    assert noisy.error == pytest.approx(2 * (0.7 / 2 / 5) ** 0.5)
+    assert trend([0, 1], [0, 9]).slope == 0
+
+
+def test_octets_are_the_same_in_any_pieces() -> None:
+    whole = Octets("seed").take(5000)
+    pieces = Octets("seed")
+    assert b"".join(pieces.take(size) for size in (1, 0, 1023, 1024, 2952)) == whole
+    assert Octets("another").take(5000) != whole
 
 
 def test_a_table() -> None:
