@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import re
@@ -10,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FILE_DESCRIPTORS", "Memory", "live_objects", "open_files"]
+__all__ = ["FILE_DESCRIPTORS", "Memory", "live_objects", "malloced", "open_files"]
 
 #: There on Linux only.
 FILE_DESCRIPTORS = Path("/proc/self/fd")
@@ -34,6 +35,30 @@ class Memory:
         gc.collect()
         found = dict(re.findall(r"^(Rss|Pss): +(\d+) kB$", ROLLUP.read_text(), re.MULTILINE))
         return cls(int(found["Rss"]), int(found["Pss"]))
+
+
+class _Malloc(ctypes.Structure):
+    """`struct mallinfo2`, as mallinfo(3) has it."""
+
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
+        *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "uordblks", "fordblks")),
+        ("keepcost", ctypes.c_size_t),
+    )
+
+
+def malloced() -> float:
+    """What is allocated by the C library, in KiB: by OpenSSL, and by Python what is large.
+
+    Unlike RSS it does not grow by fragmentation. 0 without glibc 2.33.
+    """
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
+        return 0
+    ask.restype = _Malloc
+    told = ask()
+    return float(told.uordblks + told.hblkhd) / 1024
 
 
 def open_files() -> int:

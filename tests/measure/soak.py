@@ -7,8 +7,9 @@ connection's number, and compare each octet that arrives. Each fault of `saslwra
 there, in either direction; where it breaks a connection, another takes its place.
 
 While this goes on, each process tells what it holds, after a garbage collection: memory by the
-kernel (RSS) and by Python's allocator (tracemalloc), open files, live objects by class. A line
-through the samples shows whether a figure grows. In the end all is closed, and nothing may be left.
+kernel (RSS), by Python's allocator (tracemalloc) and by the C library's (malloc), open files, live
+objects by class. A line through the samples shows whether a figure grows. In the end all is closed,
+and nothing may be left.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class End:
         figures: dict[str, Callable[[Sample], float]] = {
             "RSS, KiB": lambda sample: sample.rss,
             "traced, KiB": lambda sample: sample.traced,
+            "malloc, KiB": lambda sample: sample.malloced,
             "files": lambda sample: sample.files,
         }
         rows = {
@@ -159,7 +161,8 @@ def run(arguments: Namespace) -> Report:
 
 
 def _memory(sample: Sample) -> dict[str, float]:
-    return {"minutes": sample.minutes, "rss": sample.rss, "traced": sample.traced}
+    names = "minutes", "rss", "traced", "malloced", "files"
+    return {name: getattr(sample, name) for name in names}
 
 
 def _told(name: str, end: End, least: float) -> str:

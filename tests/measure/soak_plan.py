@@ -10,7 +10,7 @@ from typing import Final
 
 from saslwrap.properties import CIPHER_NAMES, SecurityProperties
 from saslwrap.testing.faults import FAULTS, SEGMENTATIONS
-from tests.measure.memory import Memory, live_objects, open_files
+from tests.measure.memory import Memory, live_objects, malloced, open_files
 
 __all__ = [
     "ADDRESS",
@@ -140,6 +140,7 @@ class Sample:
     :param minutes: on a clock that only goes on
     :param rss: KiB
     :param traced: KiB that Python's allocator gave out
+    :param malloced: KiB that the C library's did
     :param files: open descriptors
     :param objects: live ones by class: ours, and those of asyncio, anyio and uvloop
     """
@@ -147,6 +148,7 @@ class Sample:
     minutes: float
     rss: int
     traced: float
+    malloced: float
     files: int
     objects: dict[str, int]
     tally: Tally
@@ -157,4 +159,6 @@ class Sample:
         rss = Memory.now().rss
         traced, _ = tracemalloc.get_traced_memory()
         objects = live_objects("saslwrap", "asyncio", "anyio", "uvloop")
-        return cls(time.monotonic() / 60, rss, traced / 1024, open_files(), objects, tally)
+        return cls(
+            time.monotonic() / 60, rss, traced / 1024, malloced(), open_files(), objects, tally
+        )
