@@ -28,6 +28,9 @@ from tests.measure.soak_plan import (
 
 __all__ = ["serve"]
 
+#: Seconds for a login: on a machine with other work, many at once take their time.
+LOGIN_PATIENCE = 300
+
 
 def serve(pipe: Connection, plan: Plan) -> None:
     """Be the server: tell the port, then a sample each time it is asked."""
@@ -46,6 +49,7 @@ class _Server:
             self._talk,
             ADDRESS,
             make_exchange=self._exchange,
+            authenticate_timeout=LOGIN_PATIENCE,
             handle_error=self._refused,
             backlog=plan.connections,
         )
