@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,15 +12,12 @@ import pytest
 from saslwrap import AuthenticationError, DigestMD5Client, SecurityProperties
 from saslwrap.anyio import authenticate
 from saslwrap.protocols.ldap import LDAPBind
-from saslwrap.sync import authenticate_socket
 from saslwrap.testing import LDAPServer
 from saslwrap.testing.pairs import HOST
 from tests.conftest import TLSContexts
 from tests.peers.wiretap import Wiretap
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # ldap3 takes old names of pyasn1
-    ldap3 = pytest.importorskip("ldap3")
+ldap3 = pytest.importorskip("ldap3")
 ldap = pytest.importorskip("anyldap.ldap")
 anyldap_client = pytest.importorskip("anyldap.protocols.ldap.ldapclient")
 anyldap_syntax = pytest.importorskip("anyldap.protocols.ldap.ldapsyntax")
@@ -110,20 +105,6 @@ def test_ldap3_is_refused_what_protects_too_little() -> None:
         with pytest.raises(ldap3.core.exceptions.LDAPStrongerAuthRequiredResult):
             connection.bind()
         connection.unbind()
-
-
-def test_ldap3_under_a_layer() -> None:
-    with make_server().in_thread() as server, Wiretap("127.0.0.1", server.port) as tap:
-        connection = ldap3_connection(tap.port)
-        connection.open()
-        assert isinstance(connection.socket, socket.socket)
-        connection.socket = authenticate_socket(connection.socket, login())
-        use_ldap3(connection)
-        connection.unbind()
-        tap.wait_closed()
-    assert b"rspauth" in tap.server_to_client
-    assert b"hidden" not in tap.server_to_client
-    assert b"person" not in tap.client_to_server
 
 
 # anyldap

@@ -70,11 +70,13 @@ if TYPE_CHECKING:
 BASE_DN = "DC=ad,DC=lab,DC=test"
 LARGE_DN = f"OU=large,{BASE_DN}"
 SMALL_DN = f"OU=small,{BASE_DN}"
+WORK_DN = f"OU=work,{BASE_DN}"
+"""Where whoever is logged in may do as he likes."""
 USERS = (ALICE, BOB)
 
 LARGE_ENTRIES = 260
 LARGE_VALUE_LENGTH = 90_000
-SMALL_ENTRIES = 300
+SMALL_ENTRIES = 1000
 
 _LDAP, _LDAPS, _KDC = 389, 636, 88
 _SETUP = "/usr/share/samba/setup/provision.ldif"
@@ -306,6 +308,10 @@ class Samba:
         ldif = self.folder / "data.ldif"
         ldif.write_text("".join(_directory_ldif()), encoding="ascii")
         self._ldb("ldbmodify", "--nosync", str(ldif))
+        self._tool(
+            *("samba-tool", "dsacl", "set", f"--configfile={self._config}", "-H", self._database),
+            *(f"--objectdn={WORK_DN}", "--sddl=(A;CI;GA;;;AU)"),
+        )
 
     def _start(self, stack: ExitStack) -> None:
         process = start_inside(
@@ -327,8 +333,7 @@ class Samba:
 
     def _ldb(self, name: str, *arguments: str) -> bytes:
         """Run a tool on the server's database; give what it wrote."""
-        database = self.folder / "private" / "sam.ldb"
-        return self._tool(name, f"--configfile={self._config}", "-H", str(database), *arguments)
+        return self._tool(name, f"--configfile={self._config}", "-H", self._database, *arguments)
 
     def _tool(self, name: str, *arguments: str) -> bytes:
         log = self.folder / f"{name}.log"
@@ -344,6 +349,10 @@ class Samba:
         if done.returncode:
             raise StartError(f"{name}: status {done.returncode}\n{log_tail(log)}")
         return done.stdout
+
+    @property
+    def _database(self) -> str:
+        return str(self.folder / "private" / "sam.ldb")
 
     @property
     def _config(self) -> Path:
@@ -370,7 +379,7 @@ def _directory_ldif() -> Iterator[str]:
         f"dn: CN=DC1,OU=Domain Controllers,{BASE_DN}\nchangetype: modify\n"
         f"add: servicePrincipalName\nservicePrincipalName: ldap/{Samba.host}\n\n"
     )
-    for unit in (LARGE_DN, SMALL_DN):
+    for unit in (LARGE_DN, SMALL_DN, WORK_DN):
         yield _entry(unit, "organizationalUnit")
     for number in range(LARGE_ENTRIES):
         yield _entry(large_dn(number), "contact", thumbnailPhoto=large_value(number))
