@@ -1,4 +1,4 @@
-"""Client libraries that others wrote, unmodified, against `LDAPServer`."""
+"""Client libraries that others wrote, unmodified, against `LDAPServer`: with their own logins."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
-import anyio
 import pytest
 
-from saslwrap import AuthenticationError, DigestMD5Client, SecurityProperties
-from saslwrap.anyio import authenticate
-from saslwrap.protocols.ldap import LDAPBind
+from saslwrap import SecurityProperties
 from saslwrap.testing import LDAPServer
 from saslwrap.testing.pairs import HOST
 from tests.conftest import TLSContexts
-from tests.peers.wiretap import Wiretap
 
 ldap3 = pytest.importorskip("ldap3")
 ldap = pytest.importorskip("anyldap.ldap")
-anyldap_client = pytest.importorskip("anyldap.protocols.ldap.ldapclient")
-anyldap_syntax = pytest.importorskip("anyldap.protocols.ldap.ldapsyntax")
 
 ROOT = "dc=example,dc=com"
 PASSWORD = "s3cret-Pa55"
@@ -39,10 +33,6 @@ ANY_LAYER = SecurityProperties(min_ssf=0)
 def make_server(**options: Any) -> LDAPServer:
     """It is in a realm of its own name: anyldap takes the realm for the host."""
     return LDAPServer(ENTRIES, {"alice": PASSWORD}, host=HOST, realm=HOST, **options)
-
-
-def login(password: str = PASSWORD) -> LDAPBind:
-    return LDAPBind(DigestMD5Client("alice", password, service="ldap", host=HOST))
 
 
 # ldap3
@@ -153,25 +143,3 @@ async def use_anyldap(connection: Any) -> None:
     assert len(names) == NUMBER
     with pytest.raises(ldap.UNWILLING_TO_PERFORM):
         await connection.delete_s(f"cn=n7,{ROOT}")
-
-
-@pytest.mark.anyio
-async def test_anyldap_under_a_layer() -> None:
-    async with make_server() as server:
-        tap = Wiretap("127.0.0.1", server.port)
-        async with (
-            await anyio.connect_tcp("127.0.0.1", tap.port) as tcp,
-            anyio.create_task_group() as tasks,
-        ):
-            with pytest.raises(AuthenticationError):
-                await authenticate(tcp, login("wrong"))
-            stream = await authenticate(tcp, login())
-            client = anyldap_client.LDAPClient()
-            await client.attach_stream(stream, tasks)
-            found = await anyldap_syntax.LDAPEntry(client, ROOT).search(filterText="(cn=n1*)")
-            assert len(found) == 111
-            assert {value for entry in found for value in entry["sn"]} == {b"hidden"}
-            await client.aclose()
-        await anyio.to_thread.run_sync(tap.wait_closed)
-        tap.close()
-    assert b"hidden" not in tap.server_to_client
