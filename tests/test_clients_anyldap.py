@@ -299,6 +299,16 @@ async def test_another_version(version: str, monkeypatch: pytest.MonkeyPatch) ->
         await connect(HOST, 1, mechanism())
 
 
+async def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    words = "anyldap is not installed: pip install 'anyldap>=0.2,<0.3'"
+    with pytest.raises(MechanismUnavailableError, match=words):
+        initialize("ldap://localhost", mechanism)
+
+
 def test_the_private_hook_is_still_where_every_stream_comes_from() -> None:
     """What our subclass replaces: the one method that opens a stream, and its one caller."""
     names = {

@@ -1,0 +1,248 @@
+"""badldap, unmodified, under our layer: `tests/peers/test_clients_badldap.py` has real servers."""
+
+from __future__ import annotations
+
+import inspect
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from importlib import metadata
+from typing import Any
+
+import pytest
+
+from saslwrap import (
+    AuthenticationError,
+    ClientMechanism,
+    DigestMD5Client,
+    MechanismUnavailableError,
+    NegotiationError,
+    ProtocolError,
+    SASLError,
+    SecurityProperties,
+    UsageError,
+)
+from saslwrap.clients.badldap import connect
+from saslwrap.protocols.ldap_login import DowngradeError
+from saslwrap.testing import LDAPServer
+from saslwrap.testing.pairs import HOST
+from tests.bad_servers import (
+    BAD_LOGINS,
+    DN,
+    FORBIDDEN,
+    UNUSUAL,
+    Behaviour,
+    Strong,
+    behaving,
+    lying_list,
+    serving,
+)
+from tests.peers.wiretap import Wiretap
+
+badldap = pytest.importorskip("badldap.connection")
+exceptions = pytest.importorskip("badldap.commons.exceptions")
+client = pytest.importorskip("badldap.client")
+
+pytestmark = pytest.mark.asyncio
+
+ROOT = "dc=example,dc=com"
+PASSWORD = "s3cret-Pa55"
+NUMBER = 1000
+ENTRIES: dict[str, dict[str, list[str | bytes]]] = {
+    ROOT: {"objectClass": ["domain"], "dc": ["example"]},
+    **{
+        f"cn=n{number},{ROOT}": {"objectClass": ["person"], "cn": [f"n{number}"], "sn": ["hidden"]}
+        for number in range(NUMBER)
+    },
+}
+
+
+def mechanism(password: str = PASSWORD, **options: Any) -> DigestMD5Client:
+    return DigestMD5Client("alice", password, service="ldap", host=HOST, **options)
+
+
+@pytest.fixture
+def tap() -> Iterator[Wiretap]:
+    server = LDAPServer(ENTRIES, {"alice": PASSWORD}, host=HOST, writable=True)
+    with server.in_thread(), Wiretap("127.0.0.1", server.port) as tap:
+        yield tap
+
+
+def in_clear(tap: Wiretap) -> bytes:
+    tap.wait_closed()
+    return tap.client_to_server + tap.server_to_client
+
+
+def target(port: int, timeout: int = 20) -> Any:
+    return badldap.MSLDAPTarget("127.0.0.1", port, timeout=timeout)
+
+
+@asynccontextmanager
+async def connected(port: int, make: Callable[[], Any] = mechanism) -> AsyncIterator[Any]:
+    connection = await connect(target(port), make)
+    try:
+        yield connection
+    finally:
+        await connection.disconnect()
+
+
+async def names(connection: Any, matching: str, search: str = "search") -> list[str]:
+    found = []
+    async for entry, error in getattr(connection, search)(ROOT, matching, [b"sn"], size_limit=100):
+        if error is not None:
+            raise error
+        found.append(entry["objectName"])
+    return found
+
+
+async def succeed(outcome: Any) -> None:
+    _, error = await outcome
+    if error is not None:
+        raise error
+
+
+async def test_work_under_the_layer(tap: Wiretap) -> None:
+    async with connected(tap.port) as connection:
+        assert await connection.whoami() == ("u:alice", None)
+        assert len(await names(connection, "(sn=hidden)", "pagedsearch")) == NUMBER
+        name = f"cn=n1,{ROOT}"
+        await succeed(connection.modify(name, {"description": [("replace", ["hidden" * 30_000])]}))
+        assert await names(connection, f"(description={'hidden' * 30_000})") == [name]
+        await succeed(connection.add(f"cn=new,{ROOT}", {"objectClass": ["person"], "sn": "x"}))
+        await succeed(connection.delete(f"cn=new,{ROOT}"))
+        with pytest.raises(exceptions.LDAPDeleteException):
+            await succeed(connection.delete(f"cn=new,{ROOT}"))
+    assert b"rspauth" in in_clear(tap)
+    assert b"hidden" not in in_clear(tap)
+    assert ROOT.encode() not in in_clear(tap)
+
+
+async def test_message_ids_go_on_behind_the_login(tap: Wiretap) -> None:
+    async with connected(tap.port) as connection:
+        assert connection.message_id == 3
+    async with connected(tap.port, lambda: [mechanism()]) as connection:
+        assert connection.message_id == 5
+        assert await names(connection, "(cn=n7)") == [f"cn=n7,{ROOT}"]
+
+
+async def test_a_connection_that_was_opened_again_is_silent_until_it_is_bound(
+    tap: Wiretap,
+) -> None:
+    async with connected(tap.port) as connection:
+        with pytest.raises(UsageError, match="one bind"):
+            await connection.bind()
+        await connection.disconnect()
+        await succeed(connection.connect())
+        with pytest.raises(UsageError, match="in clear: call bind"):
+            await succeed(connection.delete(f"cn=hidden,{ROOT}"))
+        await succeed(connection.bind())
+        assert await names(connection, "(cn=n7)") == [f"cn=n7,{ROOT}"]
+    assert b"hidden" not in in_clear(tap)
+    assert len(tap.recordings) == 2
+
+
+async def test_a_connection_that_was_lost(tap: Wiretap) -> None:
+    async with connected(tap.port) as connection:
+        tap.close()
+        with pytest.raises(Exception, match=r"(?i)ended|closed|running|reset|broken|lost"):
+            await names(connection, "(cn=n7)")
+        with pytest.raises(OSError, match=r"(?i)ended|reset|broken|lost"):
+            await succeed(connection.delete(f"cn=n1,{ROOT}"))
+
+
+async def test_starttls(tap: Wiretap) -> None:
+    async with connected(tap.port) as connection:
+        with pytest.raises(UsageError, match="StartTLS"):
+            await succeed(connection.starttls())
+        assert await names(connection, "(cn=n7)")
+
+
+async def test_a_wrong_password(tap: Wiretap) -> None:
+    with pytest.raises(exceptions.LDAPBindException, match="invalidCredentials") as caught:
+        await connect(target(tap.port), lambda: mechanism("wrong"))
+    assert isinstance(caught.value.__cause__, AuthenticationError)
+    assert b"hidden" not in in_clear(tap)
+
+
+async def test_a_policy_that_cannot_be_met(tap: Wiretap) -> None:
+    strong = SecurityProperties(min_ssf=256)
+    with pytest.raises(exceptions.LDAPBindException, match="256") as caught:
+        await connect(target(tap.port), lambda: mechanism(properties=strong))
+    assert isinstance(caught.value.__cause__, NegotiationError)
+
+
+async def test_a_list_of_mechanisms_that_lies() -> None:
+    def candidates() -> list[ClientMechanism]:
+        return [Strong("alice", PASSWORD, service="ldap", host=HOST), mechanism()]
+
+    with (
+        serving(lying_list) as port,
+        pytest.raises(exceptions.LDAPBindException, match="X-STRONG") as caught,
+    ):
+        await connect(target(port), candidates)
+    assert isinstance(caught.value.__cause__, DowngradeError)
+
+
+@pytest.mark.parametrize(("login", "words"), BAD_LOGINS.values(), ids=list(BAD_LOGINS))
+async def test_a_login_that_breaks_the_protocol(
+    login: Callable[[socket.socket], None], words: str
+) -> None:
+    with serving(login) as port, pytest.raises(ProtocolError, match=words):
+        await connect(target(port), mechanism)
+
+
+async def test_a_server_that_is_silent() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(TimeoutError),
+    ):
+        await connect(target(listener.getsockname()[1], timeout=1), mechanism)
+
+
+@pytest.mark.parametrize("behave", UNUSUAL.values(), ids=list(UNUSUAL))
+async def test_frames_as_they_come(behave: Behaviour) -> None:
+    with serving(behaving(behave)) as port:
+        async with connected(port) as connection:
+            assert await names(connection, "(sn=*)") == [DN]
+
+
+@pytest.mark.parametrize(("behave", "words"), FORBIDDEN.values(), ids=list(FORBIDDEN))
+async def test_a_frame_that_is_wrong(behave: Behaviour, words: str) -> None:
+    with serving(behaving(behave)) as port:
+        async with connected(port) as connection:
+            with pytest.raises(SASLError, match=words):
+                await names(connection, "(sn=*)")
+            with pytest.raises(SASLError, match=words):
+                await succeed(connection.delete(DN))
+
+
+@pytest.mark.parametrize(
+    ("where", "make", "words"),
+    [
+        (badldap.MSLDAPTarget.from_url("ldaps://127.0.0.1"), mechanism, "badldap's own login"),
+        (target(1), mechanism(), "lambda"),
+    ],
+    ids=["tls", "mechanism"],
+)
+async def test_arguments_of_the_wrong_kind(where: Any, make: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        await connect(where, make)
+
+
+@pytest.mark.parametrize("version", ["0.7.6", "0.8", "1.0.0"])
+async def test_another_version(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "version", lambda _: version)
+    words = rf"badldap {version} is not known.*pip install 'badldap>=0.7.7,<0.8'"
+    with pytest.raises(MechanismUnavailableError, match=words):
+        await connect(target(1), mechanism)
+
+
+async def test_nothing_of_badldaps_gets_around_the_network() -> None:
+    """What the hook stands on, in badldap's own source."""
+    source = inspect.getsource(badldap.MSLDAPClientConnection)
+    assert source.count("self.network.write(") == 1
+    assert source.count("self.network.read(") == 1
+    assert "writer" not in source
+    assert "reader" not in source
+    after_the_task = inspect.getsource(badldap.MSLDAPClientConnection.connect).split("create_task")
+    assert "await" not in after_the_task[1]
