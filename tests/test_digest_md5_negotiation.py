@@ -177,6 +177,14 @@ def test_a_refusal_names_offer_and_wish() -> None:
     assert "rc4, 3des, a layer in any case" in text
 
 
+def test_a_refusal_is_one_printable_line_whatever_the_server_offers() -> None:
+    offered = "auth\t" * 50
+    with pytest.raises(NegotiationError) as caught:
+        choose(SecurityProperties(), 0, qops=["auth", offered], ciphers=[offered], maxbuf=65536)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
 def test_a_refusal_of_no_layer_names_it() -> None:
     with pytest.raises(NegotiationError, match=r"offers auth-conf; wanted: .*, no layer"):
         choose(

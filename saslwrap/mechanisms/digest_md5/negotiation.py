@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from saslwrap.errors import MalformedMessageError, MechanismUnavailableError, NegotiationError
+from saslwrap.errors import (
+    MalformedMessageError,
+    MechanismUnavailableError,
+    NegotiationError,
+    one_line,
+)
 from saslwrap.mechanisms.digest_md5.ciphers import CIPHERS, CipherSpec, available
 from saslwrap.mechanisms.digest_md5.context import maximum_message
 from saslwrap.properties import MAX_MAXBUF, MIN_MAXBUF, QOP, SecurityProperties
@@ -96,14 +101,19 @@ def choose(
     chosen = [protection for protection in wanted if protection in offered]
     if not chosen:
         raise NegotiationError(
-            f"the server offers {', '.join(qops)[:64]}"
-            + (f" with {', '.join(ciphers)[:64]}" if ciphers else "")
+            f"the server offers {_shown(qops)}"
+            + (f" with {_shown(ciphers)}" if ciphers else "")
             + f"; wanted: {_policy(properties)}. {_remedy(offered, wanted)}"
         )
     if chosen[0].qop is not QOP.AUTH:
         check_maxbuf(maxbuf)
     chosen = _fitting(chosen, properties.max_buffer, "our max_buffer")
     return _working(_fitting(chosen, maxbuf, "the server's maxbuf"))[0]
+
+
+def _shown(tokens: Iterable[str]) -> str:
+    """A server's tokens, in which tabs may stand."""
+    return one_line(", ".join(tokens))[:64]
 
 
 def _remedy(offered: Collection[Protection], wanted: Collection[Protection]) -> str:
