@@ -54,6 +54,17 @@ def write_ntlm_users(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NTLM_USER_FILE", str(users))
 
 
+def leave_ntlm_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, and let there be no realm and no ticket, whatever the machine has."""
+    write_ntlm_users(folder, monkeypatch)
+    nowhere = folder / "krb5.conf"
+    nowhere.write_text("[libdefaults]\ndns_lookup_kdc = false\ndns_lookup_realm = false\n")
+    monkeypatch.setenv("KRB5_CONFIG", str(nowhere))
+    monkeypatch.setenv("KRB5CCNAME", f"FILE:{folder / 'no-cache'}")
+    monkeypatch.setenv("KRB5_KTNAME", f"FILE:{folder / 'no-keytab'}")
+    monkeypatch.delenv("LM_COMPAT_LEVEL", raising=False)
+
+
 def gss_pair(
     protection: str = "gssapi-256",
     *,

@@ -35,9 +35,9 @@ from tests.gss_pairs import (
     gss_contexts,
     gss_pair,
     holding,
+    leave_ntlm_alone,
     logged_in,
     tracebacks_of,
-    write_ntlm_users,
 )
 from tests.peers.directory import ALICE
 from tests.test_digest_md5_secrets import shown
@@ -54,13 +54,7 @@ FLAGS_AT = {1: 12, 2: 20, 3: 60}
 @pytest.fixture(autouse=True)
 def _ntlm_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """NTLM knows Alice. There is no realm and no ticket, whatever the machine has."""
-    write_ntlm_users(tmp_path, monkeypatch)
-    nowhere = tmp_path / "krb5.conf"
-    nowhere.write_text("[libdefaults]\ndns_lookup_kdc = false\ndns_lookup_realm = false\n")
-    monkeypatch.setenv("KRB5_CONFIG", str(nowhere))
-    monkeypatch.setenv("KRB5CCNAME", f"FILE:{tmp_path / 'no-cache'}")
-    monkeypatch.setenv("KRB5_KTNAME", f"FILE:{tmp_path / 'no-keytab'}")
-    monkeypatch.delenv("LM_COMPAT_LEVEL", raising=False)
+    leave_ntlm_alone(tmp_path, monkeypatch)
 
 
 # a login that works

@@ -36,6 +36,19 @@ def _md5(*parts: bytes) -> bytes:
     return hashlib.md5(b":".join(parts)).digest()
 
 
+def session_key(urp: bytes, nonce: bytes, cnonce: bytes, authzid: bytes | None) -> bytes:
+    """H(A1)."""
+    return _md5(urp, nonce, cnonce, *([] if authzid is None else [authzid]))
+
+
+def request_digest(
+    key: bytes, method: bytes, nonce: bytes, nc: bytes, cnonce: bytes, qop: bytes, uri: bytes
+) -> bytes:
+    """The client's proof for the method `AUTHENTICATE`, the server's for an empty one."""
+    a2 = _md5(method, uri, *([b"0" * 32] if qop.lower() != b"auth" else []))
+    return _md5(key.hex().encode(), nonce, nc, cnonce, qop, a2.hex().encode()).hex().encode()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Login:
     """One login: what is said, and what follows from it.
@@ -62,8 +75,8 @@ class Login:
 
     @property
     def session_key(self) -> bytes:
-        authzid = [] if self.authzid is None else [self.authzid.encode()]
-        return _md5(self.urp, self.nonce.encode(), self.cnonce.encode(), *authzid)
+        authzid = None if self.authzid is None else self.authzid.encode()
+        return session_key(self.urp, self.nonce.encode(), self.cnonce.encode(), authzid)
 
     @property
     def response(self) -> str:
@@ -74,10 +87,9 @@ class Login:
         return self._value("")
 
     def _value(self, method: str) -> str:
-        a2 = [method, self.uri, *(["0" * 32] if self.qop.lower() != "auth" else [])]
-        inner = _md5(*(part.encode() for part in a2)).hex()
-        parts = self.session_key.hex(), self.nonce, self.nc, self.cnonce, self.qop, inner
-        return _md5(*(part.encode() for part in parts)).hex()
+        said = self.nonce, self.nc, self.cnonce, self.qop, self.uri
+        octets = [part.encode() for part in said]
+        return request_digest(self.session_key, method.encode(), *octets).decode()
 
     @property
     def keys(self) -> dict[str, bytes]:
