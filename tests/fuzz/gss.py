@@ -1,0 +1,222 @@
+"""GSS: the tokens that are judged before pyspnego sees them, and logins over NTLM.
+
+What is told apart in a token is held against what pyspnego makes of it. In a login an attacker
+stands between two genuine sides; NTLM's MIC covers all three of its messages, so a server that is
+complete has seen them as they were sent. (NTLM needs no realm; Kerberos' own steps are libkrb5's.)
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import spnego._ntlm_raw.messages
+import spnego._spnego
+from spnego._ntlm_raw.messages import AvFlags, AvId
+
+from saslwrap.errors import (
+    AuthenticationError,
+    MalformedMessageError,
+    NegotiationError,
+    ProtocolError,
+    SASLError,
+)
+from saslwrap.mechanism import Mechanism
+from saslwrap.mechanisms.gss.ntlm import NTLMWatch
+from saslwrap.mechanisms.gss.tokens import MAX_TOKEN, RESPONSE, open_token
+from tests.fuzz.reader import Reader
+from tests.fuzz.target import Target
+from tests.fuzz.watched import judge_refusal
+from tests.gss_pairs import (
+    NTLM_USERNAME,
+    check_both_ways,
+    contexts_of,
+    gss_pair,
+    leave_ntlm_alone,
+)
+from tests.test_gss_ntlm import BOUND, END, MIC_IS_THERE, STRONG, authenticate_message
+from tests.test_gss_tokens import (
+    INNER,
+    KERBEROS,
+    MECHANISMS,
+    MIC,
+    PICKED,
+    STATE,
+    init,
+    response,
+    tlv,
+)
+
+NTLM = b"NTLMSSP\0"
+KEY_EXCHANGE, SIGN_OR_SEAL = 0x40000000, 0x30
+AUTHENTICATE = NTLM + b"\3\0\0\0"
+
+TOKENS = (
+    init(MECHANISMS, INNER, MIC),
+    response(STATE, PICKED, INNER, MIC),
+    init(MECHANISMS, tlv(0xA2, tlv(0x04, authenticate_message(STRONG)))),
+    response(STATE, tlv(0xA2, tlv(0x04, authenticate_message(STRONG)))),
+    tlv(0x60, bytes.fromhex(KERBEROS), b"\1\0", tlv(0x6E, b"x")),
+    NTLM + b"\1\0\0\0" + bytes(20),
+)
+MESSAGES = (
+    authenticate_message(STRONG),
+    authenticate_message(STRONG | 0x40000001, pairs=MIC_IS_THERE + BOUND + END),
+    authenticate_message(STRONG, pairs=END),
+    authenticate_message(STRONG, length=24),
+    authenticate_message(STRONG & ~0x20, user=""),
+)
+
+
+def judge_token(data: bytes) -> None:
+    """Open a token, and let pyspnego open it."""
+    reader = Reader(data)
+    token = reader.edited(reader.one_of(TOKENS)) if reader.flag() else reader.rest()
+    inner = open_token(token)
+    assert len(token) <= MAX_TOKEN
+    assert inner in token
+    if inner == token:
+        assert not token or token[0] == 0x60 or token.startswith(NTLM)
+    else:
+        assert pyspnego_opens(token) in (None, inner), "pyspnego sees another token inside"
+
+
+def pyspnego_opens(token: bytes) -> bytes | None:
+    """What pyspnego finds inside; None if it refuses the token."""
+    try:
+        there = spnego._spnego.unpack_token(token)
+        found = there.mech_token if token[0] != RESPONSE else there.response_token
+    except Exception:  # it refuses more than we do, in many ways
+        return None
+    return bytes(found or b"")
+
+
+def judge_ntlm(data: bytes) -> None:
+    """Let the watch see up to three tokens; what it lets pass has to hold for pyspnego too."""
+    reader = Reader(data)
+    watch = NTLMWatch()
+    last = b""
+    for _ in range(reader.number() % 3 + 1):
+        token = reader.edited(reader.one_of(MESSAGES)) if reader.flag() else reader.octets()
+        token = response(STATE, tlv(0xA2, tlv(0x04, token))) if reader.flag() else token
+        seen = watch.seen
+        watch.see(token)
+        if watch.seen and not seen:
+            last = open_token(token)
+    if watch.seen:
+        judge_authenticate(last, watch)
+    assert watch.ssf in (0, 40, 56, 128)
+
+
+def judge_authenticate(token: bytes, watch: NTLMWatch) -> None:
+    """Hold what pyspnego reads from NTLM's last message against what the watch is there for."""
+    try:
+        message = spnego._ntlm_raw.messages.Authenticate.unpack(token)
+        user, domain = message.user_name, message.domain_name
+        proof = message.nt_challenge_response or b""
+        pairs = spnego._ntlm_raw.messages.NTClientChallengeV2.unpack(proof[16:]).av_pairs
+    except Exception:  # it refuses it
+        return
+    assert len(proof) > 24, "LM or NTLMv1"
+    assert pairs[AvId.flags] & AvFlags.mic, "no MIC is said to be there"
+    assert message.mic is not None, "there is no room for the MIC"
+    assert user, "nobody"
+    assert "\\" not in user + (domain or ""), "nobody, behind a backslash"
+    if message.flags & KEY_EXCHANGE and message.flags & SIGN_OR_SEAL:
+        assert len(message.encrypted_random_session_key or b"") == 16, "a key that is everybody's"
+    assert watch.bound or not any(pairs.get(AvId.channel_bindings, b""))
+
+
+def attack_login(data: bytes) -> None:
+    """Stand between a client and a server that log in by NTLM, inside SPNEGO."""
+    reader = Reader(data)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        leave_ntlm_alone(Path(folder), patch)
+        pair = gss_pair("ntlm-128")
+        log_in(reader, *pair)
+        assert pair.server.authcid == NTLM_USERNAME
+        check_both_ways(contexts_of(pair))
+
+
+def log_in(reader: Reader, client: Mechanism, server: Mechanism) -> None:
+    """Pass the tokens on, some of them edited."""
+    sent, seen = [], []
+    token = step(client, None)
+    while not (client.complete and server.complete):
+        sent.append(token or b"")
+        seen.append(reader.edited(token or b""))
+        token = step(server, seen[-1])
+        if server.complete:
+            assert list(map(open_token, seen)) == list(map(open_token, sent)), "bent messages"
+        if client.complete:
+            break
+        token = step(client, None if token is None else reader.edited(token))
+
+
+def step(mechanism: Mechanism, message: bytes | None) -> bytes | None:
+    """Take one step; a refusal has to last."""
+    try:
+        return mechanism.step(message)
+    except SASLError as error:
+        judge_refusal(mechanism, error, was_complete=mechanism.complete)
+        raise
+
+
+def token_seeds() -> Iterator[bytes]:
+    for number, token in enumerate(TOKENS):
+        yield b"\0" + token
+        yield bytes([1, number, 1, 0, 6, 1]) + b"\5\1"
+
+
+def ntlm_seeds() -> Iterator[bytes]:
+    for number in range(len(MESSAGES)):
+        for wrapped in (b"\0", b"\1"):
+            whole = bytes([1, number, 0]) + wrapped
+            yield b"\0" + whole
+            yield b"\1" + whole + b"\0\3abc\0"
+            yield b"\1" + whole + whole
+            yield b"\0" + bytes([1, number, 1, 0, 20, 2]) + b"\4\0\2" + wrapped
+    yield b"\0\0" + bytes([len(AUTHENTICATE)]) + AUTHENTICATE + b"\0"
+
+
+def login_seeds() -> Iterator[bytes]:
+    yield b""
+    for turn in range(5):
+        for at in (0, 3, 30, 60, 100):
+            yield bytes(turn) + bytes([1, 0, at, 1]) + b"\x5a\1"
+
+
+TARGETS = (
+    Target(
+        "spnego-token",
+        judge_token,
+        {MalformedMessageError: "too long, too much of a tree, or of another form"},
+        token_seeds,
+        1024,
+    ),
+    Target(
+        "ntlm-watch",
+        judge_ntlm,
+        {
+            MalformedMessageError: "no token of SPNEGO",
+            AuthenticationError: "a last message that proves nothing, or comes twice",
+            NegotiationError: "a session without sealing, or none",
+        },
+        ntlm_seeds,
+        1024,
+    ),
+    Target(
+        "gss-spnego-step",
+        attack_login,
+        {
+            MalformedMessageError: "no token of SPNEGO, or none where one was due",
+            AuthenticationError: "a token that does not hold",
+            NegotiationError: "a session that our policy does not take; Kerberos alone",
+            ProtocolError: "a message after completion",
+        },
+        login_seeds,
+        512,
+    ),
+)
