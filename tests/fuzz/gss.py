@@ -25,7 +25,7 @@ from saslwrap.errors import (
 )
 from saslwrap.mechanism import Mechanism
 from saslwrap.mechanisms.gss.ntlm import NTLMWatch
-from saslwrap.mechanisms.gss.tokens import MAX_TOKEN, RESPONSE, open_token
+from saslwrap.mechanisms.gss.tokens import MAX_TOKEN, open_token
 from tests.fuzz.reader import Reader
 from tests.fuzz.target import Target
 from tests.fuzz.watched import judge_refusal
@@ -87,7 +87,8 @@ def pyspnego_opens(token: bytes) -> bytes | None:
     """What pyspnego finds inside; None if it refuses the token."""
     try:
         there = spnego._spnego.unpack_token(token)
-        found = there.mech_token if token[0] != RESPONSE else there.response_token
+        is_first = isinstance(there, spnego._spnego.NegTokenInit)
+        found = there.mech_token if is_first else there.response_token
     except Exception:  # it refuses more than we do, in many ways
         return None
     return bytes(found or b"")
@@ -129,30 +130,49 @@ def judge_authenticate(token: bytes, watch: NTLMWatch) -> None:
     assert watch.bound or not any(pairs.get(AvId.channel_bindings, b""))
 
 
+class Wire:
+    """What passes between two sides, edited or not."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.passed: list[tuple[bytes, bytes]] = []
+
+    def carry(self, token: bytes | None) -> bytes | None:
+        if token is None:
+            return None
+        self.passed.append((token, self._reader.edited(token)))
+        return self.passed[-1][1]
+
+    @property
+    def is_untouched(self) -> bool:
+        return all(sent == came for sent, came in self.passed)
+
+
 def attack_login(data: bytes) -> None:
     """Stand between a client and a server that log in by NTLM, inside SPNEGO."""
-    reader = Reader(data)
+    wire = Wire(Reader(data))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         leave_ntlm_alone(Path(folder), patch)
         pair = gss_pair("ntlm-128")
-        log_in(reader, *pair)
+        try:
+            log_in(wire, *pair)
+        except SASLError:
+            assert not wire.is_untouched, "an untouched login failed"
+            raise
         assert pair.server.authcid == NTLM_USERNAME
         check_both_ways(contexts_of(pair))
 
 
-def log_in(reader: Reader, client: Mechanism, server: Mechanism) -> None:
-    """Pass the tokens on, some of them edited."""
-    sent, seen = [], []
-    token = step(client, None)
+def log_in(wire: Wire, client: Mechanism, server: Mechanism) -> None:
+    """Pass tokens on until both sides are content."""
+    token = wire.carry(step(client, None))
     while not (client.complete and server.complete):
-        sent.append(token or b"")
-        seen.append(reader.edited(token or b""))
-        token = step(server, seen[-1])
+        token = wire.carry(step(server, token))
         if server.complete:
-            assert list(map(open_token, seen)) == list(map(open_token, sent)), "bent messages"
-        if client.complete:
-            break
-        token = step(client, None if token is None else reader.edited(token))
+            for sent, came in wire.passed:
+                assert open_token(sent) == open_token(came), "NTLM's messages were bent"
+        if not client.complete:
+            token = wire.carry(step(client, token))
 
 
 def step(mechanism: Mechanism, message: bytes | None) -> bytes | None:

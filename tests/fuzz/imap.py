@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -19,7 +19,7 @@ from saslwrap.properties import SecurityProperties
 from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
 from tests.fuzz.ldap_messages import credentials
 from tests.fuzz.reader import Reader
-from tests.fuzz.talk import Login
+from tests.fuzz.talk import Login, Talk
 from tests.fuzz.target import Target
 from tests.fuzz.watched import POLICIES, WatchedClient, WatchedServer
 
@@ -48,36 +48,46 @@ FROM_CLIENT = (
     b"",
 )
 
-_SAID_BY_CLIENT = re.compile(rb"(A1 AUTHENTICATE DIGEST-MD5|[A-Za-z0-9+/]*=*|\*)\r\n")
+_SAID_BY_CLIENT = re.compile(rb"((A1 AUTHENTICATE DIGEST-MD5|[A-Za-z0-9+/]*=*|\*)\r\n|)")
 _SAID_BY_SERVER = re.compile(
     rb"(\* (CAPABILITY|BYE)( [!-~]+)*\r\n)?(\+ [A-Za-z0-9+/]*=*\r\n|[!-~]+ (OK|NO|BAD) [ -~]*\r\n|)"
 )
 
 
-def check_client(said: Sequence[bytes]) -> None:
+def check_client(talk: Talk) -> None:
     """Hold that a client says one line at a time, and nothing else."""
-    for line in said:
+    for line in talk.said:
         assert _SAID_BY_CLIENT.fullmatch(line), line
 
 
-def check_server(said: Sequence[bytes]) -> None:
+def check_server(talk: Talk) -> None:
     """Hold that no client can put words into a server's mouth."""
-    for lines in said:
-        assert lines
+    for lines in talk.said:
         assert _SAID_BY_SERVER.fullmatch(lines), lines
 
 
-def invent_line(lines: Sequence[bytes], before: bytes, reader: Reader) -> bytes:
+def forged_line(lines: Sequence[bytes], before: bytes, reader: Reader, genuine: bytes) -> bytes:
     """A line that a peer might say, edited or not; or a message of the mechanism's."""
-    match reader.number() % 4:
+    match reader.number() % 5:
         case 0:
             return reader.edited(reader.one_of(lines)) + b"\r\n"
         case 1:
             return before + b64encode(credentials(reader) or b"") + b"\r\n"
         case 2:
             return reader.octets() + reader.one_of((b"\r\n", b"\n", b"\r"))
+        case 3:
+            return edited_inside(before, reader, genuine)
         case _:
             return reader.one_of(lines) + b"\r\n"
+
+
+def edited_inside(before: bytes, reader: Reader, line: bytes) -> bytes:
+    """The genuine line, with the message in it edited; as it is without one."""
+    try:
+        message = b64decode(line.removeprefix(before).removesuffix(b"\r\n"), validate=True)
+    except ValueError:
+        return line
+    return before + b64encode(reader.edited(message)) + b"\r\n"
 
 
 def client_half(policy: SecurityProperties) -> IMAPAuthenticate:
@@ -92,14 +102,14 @@ def server_half(policy: SecurityProperties) -> IMAPAuthenticateServer:
 
 def client_login(policy: SecurityProperties) -> Login:
     """The login, with its client attacked."""
-    invent = partial(invent_line, FROM_SERVER, b"+ ")
-    return Login(partial(client_half, policy), partial(server_half, policy), invent, check_client)
+    forge = partial(forged_line, FROM_SERVER, b"+ ")
+    return Login(partial(client_half, policy), partial(server_half, policy), forge, check_client)
 
 
 def server_login(policy: SecurityProperties) -> Login:
     """The login, with its server attacked."""
-    invent = partial(invent_line, FROM_CLIENT, b"")
-    return Login(partial(server_half, policy), partial(client_half, policy), invent, check_server)
+    forge = partial(forged_line, FROM_CLIENT, b"")
+    return Login(partial(server_half, policy), partial(client_half, policy), forge, check_server)
 
 
 def attack_client(data: bytes) -> None:

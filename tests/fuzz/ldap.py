@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -18,8 +18,8 @@ from saslwrap.exchange import Event, Script, Send
 from saslwrap.properties import SecurityProperties
 from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer, UnacceptableSuccessError
 from saslwrap.protocols.ldap_login import DowngradeError, LDAPLogin
-from saslwrap.protocols.ldap_messages import ResultCode, decode, encode, measure, result
-from tests.fuzz.ldap_messages import CODES, SEARCH, invent_request, invent_response, offer
+from saslwrap.protocols.ldap_messages import Message, ResultCode, decode, encode, measure, result
+from tests.fuzz.ldap_messages import CODES, SEARCH, forged_request, forged_response, offer
 from tests.fuzz.reader import Reader
 from tests.fuzz.talk import Between, Login, Talk
 from tests.fuzz.target import Allowed, Target
@@ -75,11 +75,27 @@ def answer_search(request: bytes, names: Names) -> bytes:
     return entry + encode(message_id, "searchResDone", result(0))
 
 
-def check_messages(said: Sequence[bytes]) -> None:
-    """Hold that all that was said are whole messages."""
-    for octets in said:
-        assert measure(octets, 1 << 20) == len(octets)
-        assert decode(octets).operation
+def messages_in(octets: bytes) -> Iterator[Message]:
+    """Decode one message after the other."""
+    while octets:
+        length = measure(octets, 1 << 20)
+        assert length is not None, "no whole message"
+        yield decode(octets[:length])
+        octets = octets[length:]
+
+
+def check_messages(talk: Talk) -> None:
+    """Hold that what was said are messages, and that in a login each request has its response."""
+    said = list(messages_in(b"".join(talk.said)))
+    assert all(message.operation for message in said)
+    if talk.fault:
+        return
+    both = [*said, *messages_in(talk.taken)]
+    asked, answered = (
+        [message.message_id for message in both if message.operation == operation]
+        for operation in ("bindRequest", "bindResponse")
+    )
+    assert asked == answered, "a response to another request"
 
 
 def server_half(policy: SecurityProperties) -> LDAPBindServer:
@@ -100,21 +116,22 @@ def login_half(policy: SecurityProperties) -> LDAPLogin:
 def client_login(policy: SecurityProperties) -> Login:
     """Bind, with its client attacked."""
     return Login(
-        partial(client_half, policy), partial(server_half, policy), invent_response, check_messages
+        partial(client_half, policy), partial(server_half, policy), forged_response, check_messages
     )
 
 
 def server_login(policy: SecurityProperties) -> Login:
     """Bind, with its server attacked."""
     return Login(
-        partial(server_half, policy), partial(client_half, policy), invent_request, check_messages
+        partial(server_half, policy), partial(client_half, policy), forged_request, check_messages
     )
 
 
 def whole_login(policy: SecurityProperties, names: Names) -> Login:
     """The login that asks first, with its client attacked."""
     peer = partial(Directory, policy, names)
-    return Login(partial(login_half, policy), peer, invent_response, check_messages)
+    is_possible = b"TOY" not in names and bool(names)
+    return Login(partial(login_half, policy), peer, forged_response, check_messages, is_possible)
 
 
 def attack_client(data: bytes) -> None:
@@ -133,9 +150,24 @@ def attack_whole_login(data: bytes) -> None:
     half = whole_login(reader.one_of(POLICIES), reader.one_of(OFFERS)).attack(reader)
     if (confirmation := half.follow_up()) is not None:
         names = NamesAgain(reader.one_of(OFFERS))
-        second = Talk(confirmation, Between(reader, names, invent_response), reader.sizes())
+        second = Talk(confirmation, Between(reader, names, forged_response), reader.sizes())
         second.run()
         second.finish()
+        assert b"TOY" not in names_in(second.taken), "a better one was struck out, unnoticed"
+
+
+def names_in(octets: bytes) -> list[bytes]:
+    """The mechanisms that a server's answer names, in upper case; none if it is a refusal."""
+    *entries, done = messages_in(octets)
+    if done.value["resultCode"] != ResultCode.success:
+        return []
+    attributes = (attribute for entry in entries for attribute in entry.value["attributes"])
+    return [
+        name.upper()
+        for attribute in attributes
+        if attribute["type"].lower() == b"supportedsaslmechanisms"
+        for name in attribute["vals"]
+    ]
 
 
 def refusals(message_id: int) -> Iterator[bytes]:

@@ -82,7 +82,7 @@ def credentials(reader: Reader) -> bytes | None:
             return reader.edited(reader.one_of(LOGINS).proof)
 
 
-def invent_response(reader: Reader) -> bytes:
+def forged_response(reader: Reader, genuine: bytes) -> bytes:
     """What a server might say."""
     message_id = reader.number() % 6
     outcome = result(reader.one_of(CODES), reader.octets().decode("latin-1"))
@@ -95,13 +95,15 @@ def invent_response(reader: Reader) -> bytes:
             return notice_of_disconnection(reader.one_of(CODES), "farewell")
         case 3:
             return encode(message_id, "searchResRef", [reader.octets()])
+        case 4:
+            return rewritten(reader, genuine)
         case _:
             if (sealed := credentials(reader)) is not None:
                 outcome["serverSaslCreds"] = sealed
             return encode(message_id, "bindResponse", outcome)
 
 
-def invent_request(reader: Reader) -> bytes:
+def forged_request(reader: Reader, genuine: bytes) -> bytes:
     """What a client might say."""
     message_id = reader.number() % 6
     controls = [CONTROL] if reader.flag() else []
@@ -116,9 +118,29 @@ def invent_request(reader: Reader) -> bytes:
         case 3:
             request = bind(reader.octets(), credentials(reader), reader.number())
             return encode(message_id, "bindRequest", request, controls)
+        case 4:
+            return rewritten(reader, genuine)
         case _:
             request = bind(b"DIGEST-MD5", credentials(reader))
             return encode(message_id, "bindRequest", request, controls)
+
+
+def rewritten(reader: Reader, genuine: bytes) -> bytes:
+    """The genuine message with another id, another outcome, or its credentials edited."""
+    if not (length := measure(genuine, 1 << 20)):
+        return genuine
+    message = decode(genuine[:length])
+    message_id, value = message.message_id, message.value
+    match reader.number() % 3, value:
+        case 0, _:
+            message_id = reader.number()
+        case 1, {"resultCode": _}:
+            value = {**value, "resultCode": reader.one_of(CODES)}
+        case _, {"serverSaslCreds": credentials}:
+            value = {**value, "serverSaslCreds": reader.edited(credentials)}
+        case _, {"authentication": ("sasl", {"credentials": credentials})}:
+            value = bind(b"DIGEST-MD5", reader.edited(credentials))
+    return encode(message_id, message.operation or "", value) + genuine[length:]
 
 
 def read_message(data: bytes) -> None:

@@ -1,19 +1,20 @@
 """One half of an exchange, driven to its end against a peer that is bent.
 
 The peer is one of two: octets that were written before, whatever the half says; or the genuine
-other half, with an attacker in between who passes on, edits, repeats, drops or invents. Whatever
+other half, with an attacker in between who passes on, edits, repeats, drops or forges. Whatever
 arrives comes in pieces.
 
-What has to hold of every exchange: what is left in `trailing_data` is the end of what arrived; a
-failure lasts, and nothing is stored after it; it ends, with success only for a mechanism that is
-satisfied; and it is the same for any pieces.
+What has to hold of every exchange: a login that nobody touched succeeds; what is left in
+`trailing_data` is the end of what arrived; a failure lasts, and nothing is stored after it; there
+is an end, with success only for a mechanism that is satisfied, and never for a login that was given
+up; and it is the same for any pieces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from saslwrap.errors import SASLError
 from saslwrap.exchange import Done, Event, Exchange, NeedData, Send, Step
@@ -23,6 +24,10 @@ from tests.fuzz.target import same_error
 
 #: Turns of a login, and of whatever else a peer may draw it out with.
 MOST_TURNS = 24
+
+
+#: Makes a message that a peer might have sent, of nothing or of the genuine one.
+Forge: TypeAlias = Callable[[Reader, bytes], bytes]
 
 
 class Peer(Protocol):
@@ -68,18 +73,20 @@ class Genuine:
 class Between:
     """An attacker between a half and its peer."""
 
-    def __init__(self, reader: Reader, peer: Peer, invent: Callable[[Reader], bytes]) -> None:
+    def __init__(self, reader: Reader, peer: Peer, forge: Forge) -> None:
         self._reader = reader
         self._peer = peer
-        self._invent = invent
+        self._forge = forge
         self._former = b""
-        self.turns = 0
+        self._turns = 0
+        self.has_bent = False
 
     def answer(self, said: bytes) -> bytes:
-        self.turns += 1
+        self._turns += 1
         genuine = self._peer.answer(said)
-        answer = self._bend(genuine) if self.turns < MOST_TURNS else genuine
+        answer = self._bend(genuine) if self._turns < MOST_TURNS else genuine
         self._former = genuine or self._former
+        self.has_bent |= answer != genuine
         return answer
 
     def _bend(self, genuine: bytes) -> bytes:
@@ -87,36 +94,43 @@ class Between:
             case 1:
                 return self._reader.edited(genuine)
             case 2:
-                return self._invent(self._reader)
+                return self._forge(self._reader, genuine)
             case 3:
                 return self._former
             case 4:
                 return genuine + self._reader.octets()
             case 5:
-                return self._invent(self._reader) + genuine
+                return self._forge(self._reader, genuine) + genuine
             case _:
                 return genuine
 
 
 @dataclass
 class Talk:
-    """What was said and heard, and what came of it."""
+    """What was said and heard, and what came of it.
+
+    :param sizes: of the pieces
+    :param patience: how often the half waits before it gives up; 0 is for ever
+    """
 
     half: Exchange
     peer: Peer
     sizes: list[int]
+    patience: int = 0
     said: list[bytes] = field(default_factory=list)
     heard: bytearray = field(default_factory=bytearray)
     fault: SASLError | None = None
     _unheard: Iterator[bytes] = field(default_factory=lambda: iter(()))
     _answered: int = 0
     _ended: bool = False
+    _waited: int = 0
 
     def run(self) -> None:
         """Drive the half to its end."""
         try:
             while not isinstance(event := self.half.advance(), Done):
                 self._do(event)
+            assert not 0 < self.patience <= self._waited, "a login that was given up succeeded"
             judge_success(self.half)
         except SASLError as error:
             self.fault = error
@@ -129,10 +143,16 @@ class Talk:
             case Send(data):
                 assert PASSWORD.encode() not in data, "it says the password"
                 self.said.append(data)
+            case _ if self._gives_up():
+                self.said.append(self.half.abort())
             case Step():
                 self.half.step()
             case _:
                 self._listen()
+
+    def _gives_up(self) -> bool:
+        self._waited += 1
+        return self._waited == self.patience
 
     def _listen(self) -> None:
         if (piece := next(self._unheard, None)) is None:
@@ -151,6 +171,11 @@ class Talk:
         rest = self.half.trailing_data
         assert self.fault or self.heard.endswith(rest), "what is left is not what came last"
         assert len(rest) <= len(self.heard), "more is stored than arrived"
+
+    @property
+    def taken(self) -> bytes:
+        """What was heard and is not left, once it is done."""
+        return bytes(self.heard).removesuffix(self.half.trailing_data)
 
     def finish(self) -> Exchange:
         """Give the half.
@@ -193,33 +218,41 @@ class Login:
 
     :param make_half: makes that half
     :param make_peer: makes the genuine other one
-    :param invent: makes a message of the peer's, by a reader
-    :param check: holds what the half said
+    :param forge: makes a message that the peer might have sent
+    :param check: holds what was said and heard
+    :param is_possible: whether it succeeds if nobody stands in between
     """
 
     make_half: Callable[[], Exchange]
     make_peer: Callable[[], Exchange]
-    invent: Callable[[Reader], bytes]
-    check: Callable[[Sequence[bytes]], None]
+    forge: Forge
+    check: Callable[[Talk], None]
+    is_possible: bool = True
 
     def attack(self, reader: Reader) -> Exchange:
         """Attack, as the input says: from between; or with octets, cut in two ways.
 
         :raises SASLError: what the half raised
         """
-        sizes = reader.sizes()
-        if reader.flag():
-            between = Between(reader, Genuine(self.make_peer()), self.invent)
-            return self._talk(between, sizes).finish()
+        sizes, how = reader.sizes(), reader.number()
+        patience, is_between = divmod(how, 2)
+        if is_between:
+            between = Between(reader, Genuine(self.make_peer()), self.forge)
+            talk = self._talk(between, sizes, patience)
+            untouched = self.is_possible and not (between.has_bent or patience)
+            assert not (untouched and talk.fault), f"an untouched login failed: {talk.fault}"
+            return talk.finish()
         octets = reader.rest()
-        talk, at_once = (self._talk(Recording(octets), cuts) for cuts in (sizes, [0]))
-        assert talk.outcome == at_once.outcome, (talk.outcome, at_once.outcome)
+        talk = self._talk(Recording(octets), sizes, patience)
+        if not patience:
+            at_once = self._talk(Recording(octets), [0])
+            assert talk.outcome == at_once.outcome, (talk.outcome, at_once.outcome)
         return talk.finish()
 
-    def _talk(self, peer: Peer, sizes: list[int]) -> Talk:
-        talk = Talk(self.make_half(), peer, sizes)
+    def _talk(self, peer: Peer, sizes: list[int], patience: int = 0) -> Talk:
+        talk = Talk(self.make_half(), peer, sizes, patience)
         talk.run()
-        self.check(talk.said)
+        self.check(talk)
         return talk
 
     def recording(self) -> bytes:
@@ -235,6 +268,9 @@ class Login:
         """
         for sizes in (bytes(3), b"\1\1\1", b"\5\0\7"):
             yield head + sizes + b"\0" + self.recording()
+        for patience in range(1, 6):
+            yield head + bytes(3) + bytes([2 * patience + 1])
+            yield head + bytes(3) + bytes([2 * patience]) + self.recording()
         for turn in range(4):
             for way in range(1, 6):
                 yield head + bytes(3) + b"\1" + bytes(turn) + bytes([way, 1, 0, 9, 3]) + b"abc\1"
