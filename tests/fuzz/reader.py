@@ -12,6 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 MOST_EDITS = 4
+MOST_PIECES = 512
 
 
 class Reader:
@@ -64,9 +65,10 @@ class Reader:
 
 
 def cut(stream: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
-    """Cut a stream by these sizes, over and over; all that is left where a size is 0."""
+    """Cut a stream by these sizes, over and over; 0 is all that is left, as is the last piece."""
     at = turn = 0
     while at < len(stream):
-        size = sizes[turn % len(sizes)] or len(stream)
-        yield stream[at : at + size]
-        at, turn = at + size, turn + 1
+        size = sizes[turn % len(sizes)] if turn < MOST_PIECES else 0
+        end = at + (size or len(stream))
+        yield stream[at:end]
+        at, turn = end, turn + 1

@@ -26,6 +26,9 @@ from tests.fuzz.target import same_error
 MOST_TURNS = 24
 
 
+#: Of what is put behind a message: up to 128 KiB, over the limit of a line.
+MOST_DOUBLINGS = 10
+
 #: Makes a message that a peer might have sent, of nothing or of the genuine one.
 Forge: TypeAlias = Callable[[Reader, bytes], bytes]
 
@@ -98,7 +101,9 @@ class Between:
             case 3:
                 return self._former
             case 4:
-                return genuine + self._reader.octets()
+                return genuine + self._reader.octets() * 2 ** (
+                    self._reader.number() % MOST_DOUBLINGS
+                )
             case 5:
                 return self._forge(self._reader, genuine) + genuine
             case _:
