@@ -92,6 +92,10 @@ class Between:
         self.has_bent |= answer != genuine
         return answer
 
+    def _flood(self) -> bytes:
+        octets = self._reader.octets()
+        return octets * (1 << self._reader.number() % MOST_DOUBLINGS)
+
     def _bend(self, genuine: bytes) -> bytes:
         match self._reader.number() % 8:
             case 1:
@@ -101,9 +105,7 @@ class Between:
             case 3:
                 return self._former
             case 4:
-                return genuine + self._reader.octets() * 2 ** (
-                    self._reader.number() % MOST_DOUBLINGS
-                )
+                return genuine + self._flood()
             case 5:
                 return self._forge(self._reader, genuine) + genuine
             case _:
