@@ -6,7 +6,7 @@ delivers against what the peer sealed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from saslwrap.errors import (
     FrameTooLargeError,
@@ -102,30 +102,36 @@ def read_layer(data: bytes) -> None:
     peer = victim(protection, maxbuf=MAXBUF, is_client=True)
     layer = victim(protection, maxbuf=MAXBUF)
     eof, sizes, max_bytes = reader.flag(), reader.sizes(), reader.number() + 1
-    sizes_sealed = reader.octets()[:MOST_FRAMES]
-    messages = [bytes([size]) * size for size in sizes_sealed]
+    lengths = reader.octets()[:MOST_FRAMES]
+    messages = [bytes([length]) * length for length in lengths]
     frames = [frame(peer.context.seal(message)) for message in messages]
     stream = b"".join(bent_stream(reader, frames)) + reader.rest()
+    delivered, fault = feed(layer, cut(stream, sizes), max_bytes, eof=eof)
+    judge(layer, b"".join(messages), delivered, fault)
+    if stream == b"".join(frames):
+        assert bool(fault) == (bytes(MAX_EMPTY_FRAMES + 1) in lengths), fault
+        assert fault or delivered == b"".join(messages), "something right was lost"
+    if fault:
+        raise fault
+    _, wrong, rest = whole_stream(stream, MAXBUF, eof=eof)
+    assert (wrong, rest) == ("", layer.unread()), "a frame that is wrong passed"
+
+
+def feed(
+    layer: SecurityLayer, pieces: Iterable[bytes], max_bytes: int, *, eof: bool
+) -> tuple[bytes, SASLError | None]:
+    """Let pieces arrive, and read what there is; give that, and what is wrong."""
     delivered = bytearray()
     fault: SASLError | None = None
-    arrived = 0
-    for piece in cut(stream, sizes):
-        arrived += len(piece)
+    for piece in pieces:
         layer.receive_data(piece)
         fault = fault or read_all(layer, delivered, max_bytes)
         assert layer.pending == 0
     if eof:
         layer.receive_eof()
         fault = fault or read_all(layer, delivered, max_bytes)
-    judge(layer, b"".join(messages), bytes(delivered), fault)
-    if not fault:
-        _, wrong, rest = whole_stream(stream, MAXBUF, eof=eof)
-        assert (wrong, rest) == ("", layer.unread()), "a frame that is wrong passed"
-    if stream == b"".join(frames) and not fault:
-        assert delivered == b"".join(messages), "something right was lost"
-        assert layer.at_eof == eof
-    if fault:
-        raise fault
+        assert layer.at_eof == (not fault)
+    return bytes(delivered), fault
 
 
 def read_all(layer: SecurityLayer, delivered: bytearray, max_bytes: int) -> SASLError | None:
