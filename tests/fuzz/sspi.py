@@ -215,6 +215,7 @@ FLAGS: Final = (
     IscReq.ISC_REQ_REPLAY_DETECT,
     IscReq.ISC_REQ_DELEGATE,
 )
+LONGEST_NAME = 100  # a caller's own words are quoted as they are
 TARGET_NAMES: Final = ("ldap/localhost", "ldap/localhost/localhost", "ldap", "", None, "imap/other")
 
 
@@ -224,7 +225,7 @@ def log_in(data: bytes) -> None:
     isc, asc = flags(reader), flags(reader)
     name = reader.one_of(TARGET_NAMES)
     if reader.flag():
-        name = f"ldap/{reader.octets().decode('latin-1')}"
+        name = f"ldap/{reader.octets()[:LONGEST_NAME].decode('latin-1')}"
     start = partial(initialize_security_context, OUTBOUND, None, name, isc)
     status, server, challenge = accept_security_context(INBOUND, None, reader.octets(), asc)
     assert status is SecurityStatus.SEC_I_CONTINUE_NEEDED
