@@ -99,7 +99,9 @@ def test_any_frames_in_any_pieces(tokens: list[bytes], data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize(
-    "make", [bytes, bytearray, memoryview, lambda octets: array("B", octets)], ids=str
+    "make",
+    [bytes, bytearray, memoryview, lambda octets: array("B", octets)],
+    ids=["bytes", "bytearray", "memoryview", "array"],
 )
 def test_any_buffer_comes_in(make: Callable[[bytes], Any]) -> None:
     decoder = FrameDecoder(100)
@@ -325,3 +327,15 @@ def test_consumed_memory_is_given_back() -> None:
         decoder.next_token()
         decoder.consume()
         assert before - tracemalloc.get_traced_memory()[0] > MEBIBYTE * 0.9
+
+
+def test_discarded_memory_is_given_back_under_a_token_that_is_viewed() -> None:
+    """The guard: a layer that failed keeps nothing of what its peer sent."""
+    decoder = FrameDecoder(0xFFFFFF)
+    with peak():
+        decoder.receive_data(frame(bytes(MEBIBYTE)))
+        before = tracemalloc.get_traced_memory()[0]
+        decoder.next_token()
+        decoder.discard()
+        assert before - tracemalloc.get_traced_memory()[0] > MEBIBYTE * 0.9
+    assert decoder.clear() == b""

@@ -133,7 +133,7 @@ def test_the_strength_asked_of_the_layer(
 
 
 def test_without_a_word_there_is_no_channel_below() -> None:
-    assert SecurityProperties().layer_ssf() == (112, 256)
+    assert SecurityProperties(min_ssf=1).layer_ssf() == (1, 256)
 
 
 def test_a_layer_of_no_strength_contradicts() -> None:
