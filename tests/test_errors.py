@@ -191,3 +191,20 @@ def test_what_is_wrong_inside_a_token_has_a_text_that_names_no_cause() -> None:
     assert str(OutOfSequenceError()) == (
         "a protected message is out of sequence: lost, replayed or reordered"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", ""),
+        ("plain", "plain"),
+        (" two\r\nlines\t\x00here ", "two lines here"),
+        ("\x1b[31mred", "[31mred"),
+        ("\u202e\N{HEBREW LETTER ALEF}", "\N{HEBREW LETTER ALEF}"),
+        (200 * "x", 200 * "x"),
+        (201 * "x", 200 * "x"),
+    ],
+)
+def test_a_foreign_text_becomes_one_printable_line(text: str, line: str) -> None:
+    """The guard: a peer's text cannot forge a line of a log, nor fill it."""
+    assert errors.one_line(text) == line

@@ -45,6 +45,7 @@ TESTS = (
     "test_layer.py",
     "test_ldap*.py",
     "test_mechanism.py",
+    "test_names.py",
     "test_properties.py",
     "test_sspi_messages.py",
 )
