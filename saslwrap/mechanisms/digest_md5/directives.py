@@ -29,7 +29,7 @@ _DIRECTIVE = re.compile(
     % (_LWS, _TOKEN, _LWS, _LWS, _QUOTED, _VALUE, _LWS)
 )
 _SEPARATORS = re.compile(rb"[ \t\r\n,]*")
-_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+_ESCAPED = re.compile(rb"\\(.)")  # no control character, by _QUOTED
 _NEEDLESSLY_ESCAPED = re.compile(rb'\\(["\\])')
 _NEEDS_ESCAPE = re.compile(rb'(["\\])')
 
