@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from saslwrap.context import SecurityContext
+from saslwrap.context import SecurityContext, octets
 from saslwrap.errors import (
     ContextBusyError,
     FrameTooLargeError,
@@ -197,6 +197,19 @@ def test_any_buffer_goes_into_unseal(make: Callable[[bytes], Any]) -> None:
     assert make_context().unseal(make(tokens(b"abcd")[0])) == b"abcd"
 
 
+@pytest.mark.parametrize("make", [bytes, bytearray, memoryview], ids=lambda make: make.__name__)
+def test_contiguous_octets_are_viewed_and_not_copied(make: Callable[[bytes], Any]) -> None:
+    buffer = make(b"hello")
+    assert octets(buffer).obj is memoryview(buffer).obj
+
+
+@pytest.mark.parametrize("make", BUFFERS.values(), ids=BUFFERS)
+def test_any_buffer_is_viewed_as_octets(make: Callable[[], Any]) -> None:
+    view = octets(make())
+    assert (view.format, view.ndim, view.contiguous) == ("B", 1, True)
+    assert view.tobytes() == b"abcdefgh"
+
+
 def test_a_buffer_is_free_again_after_the_call() -> None:
     message, token = bytearray(b"hello"), bytearray(tokens(b"hello")[0])
     context = make_context()
@@ -234,6 +247,48 @@ def test_a_second_of_a_kind_in_another_thread_is_refused_at_once(both: Both) -> 
     assert not both.context.failed
 
 
+@pytest.mark.parametrize("name", ["seal_in_place", "sign"])
+def test_sealing_in_place_and_signing_are_done_by_the_same_sealer(name: str) -> None:
+    """The guard: a token in pieces never shares a sequence number with a whole one."""
+    sealer = ToySealer()
+    context = make_context(sealer, cipher=None)
+    with at_work(sealer, lambda: context.seal(b"first")):
+        error = Caught(
+            lambda: getattr(context, name)(memoryview(bytearray(5))), ContextBusyError
+        ).error
+        assert "another sealer is at work" in str(error)
+    assert context.seal(b"second") == tokens(b"first", b"second")[1]
+
+
+@pytest.mark.parametrize("name", ["unseal_in_place", "verify"])
+def test_unsealing_in_place_and_verifying_are_done_by_the_same_unsealer(name: str) -> None:
+    unsealer = ToyUnsealer()
+    context = make_context(unsealer=unsealer, cipher=None)
+    parts = [memoryview(bytearray(8))] * (2 if name == "verify" else 1)
+    with at_work(unsealer, lambda: context.unseal(tokens(b"first")[0])):
+        error = Caught(lambda: getattr(context, name)(*parts), ContextBusyError).error
+        assert "another unsealer is at work" in str(error)
+    assert context.unseal(tokens(b"first", b"second")[1]) == b"second"
+
+
+@pytest.mark.parametrize(
+    "view",
+    [b"octets", bytearray(4), memoryview(b"abcd").cast("H"), memoryview(b"a_b_")[::2]],
+    ids=["bytes", "bytearray", "items of two octets", "not contiguous"],
+)
+def test_what_cannot_be_signed_is_refused(view: Any) -> None:
+    context = make_context(cipher=None)
+    calls: list[Callable[[], object]] = [
+        lambda: context.sign(view),
+        lambda: context.verify(view, memoryview(bytes(8))),
+        lambda: context.verify(memoryview(bytes(8)), view),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="takes a memoryview of contiguous octets"):
+            call()
+    assert not context.failed
+
+
 def test_a_second_of_a_kind_by_reentrancy_is_refused(both: Both) -> None:
     caught: list[BaseException] = []
     both.toy.on_call = lambda: caught.append(Caught(both.call, ContextBusyError).error)
@@ -241,6 +296,12 @@ def test_a_second_of_a_kind_by_reentrancy_is_refused(both: Both) -> None:
     assert len(caught) == 1
     both.toy.on_call = nothing
     assert both.call(1) == both.result(1)
+
+
+def test_a_context_can_carry_at_least_one_octet() -> None:
+    assert make_context(maximum_message=1).seal(b"x") == tokens(b"x")[0]
+    with pytest.raises(UsageError, match="maxbuf of 8 octets can carry no message"):
+        make_context(maximum_message=0)
 
 
 def test_a_message_over_the_maximum_is_refused_and_spends_nothing() -> None:

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saslwrap.context import Buffer, SecurityContext
-from saslwrap.errors import IntegrityError, OutOfSequenceError, SASLError, UsageError
+from saslwrap.errors import (
+    FrameTooLargeError,
+    IntegrityError,
+    OutOfSequenceError,
+    SASLError,
+    UsageError,
+)
 from saslwrap.mechanisms.digest_md5.ciphers import CIPHERS, expand_des_key
 from saslwrap.mechanisms.digest_md5.context import make_context, padding_length
 from saslwrap.properties import QOP, Sizes, StreamSizes
@@ -61,6 +67,17 @@ def refused(context: SecurityContext, token: Buffer) -> IntegrityError:
         context.unseal(token)
     assert context.failed
     return caught.value
+
+
+def test_both_parts_of_a_token_together_are_held_against_our_maxbuf() -> None:
+    signature = memoryview(make("auth-int", is_client=True).seal(b""))
+    for length in (65520, 65521):
+        receiver = make("auth-int", is_client=False)
+        with pytest.raises(SASLError) as caught:
+            receiver.verify(memoryview(bytes(length)), signature)
+        assert isinstance(caught.value, FrameTooLargeError) == (length == 65521)
+    assert isinstance(caught.value, FrameTooLargeError)
+    assert (caught.value.announced, caught.value.limit) == (65537, 65536)
 
 
 # ---------------------------------------------------------------- what a token is

@@ -166,6 +166,15 @@ def test_fresh_drops_traceback_cause_and_context(kind: type[SASLError]) -> None:
     assert fresh.__context__ is None
 
 
+@every_error
+def test_fresh_drops_notes(kind: type[SASLError]) -> None:
+    """The guard: what one caller noted on its copy is not told to the next."""
+    error = sample(kind)
+    error.add_note("seen by the first caller")
+    assert not hasattr(error.fresh(), "__notes__")
+    assert error.__notes__ == ["seen by the first caller"]
+
+
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, again])
 @every_error
 def test_errors_can_be_copied_and_pickled(
