@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event as Flag
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from saslwrap.context import SecurityContext
 from saslwrap.errors import (
@@ -132,8 +132,14 @@ def drain(layer: SecurityLayer) -> bytes:
     return b"".join(iter(layer.read, b""))
 
 
+class Toy(Protocol):
+    """What calls `on_call` while it works."""
+
+    on_call: Callable[[], object]
+
+
 @contextmanager
-def at_work(toy: ToySealer | ToyUnsealer, call: Callable[[], object]) -> Iterator[Future[object]]:
+def at_work(toy: Toy, call: Callable[[], object]) -> Iterator[Future[object]]:
     """Keep `call` inside `toy`, in another thread, while the block runs; calls after it pass."""
     entered, leave = Flag(), Flag()
 
@@ -155,7 +161,8 @@ def at_work(toy: ToySealer | ToyUnsealer, call: Callable[[], object]) -> Iterato
 class ToyMechanism(ClientMechanism):
     """Answers with its script, item by item: a message or None is given, an exception is raised.
 
-    It is complete with the last answer. `messages` is what it was asked.
+    It is complete with the last answer. `messages` is what it was asked. `on_call` runs inside each
+    step, before the answer.
     """
 
     name = "TOY"
@@ -167,6 +174,7 @@ class ToyMechanism(ClientMechanism):
         super().__init__()
         self.authcid = "alice"
         self.messages: list[bytes | None] = []
+        self.on_call: Callable[[], object] = nothing
         self._script = list(script)
         self._result = context
 
@@ -176,6 +184,7 @@ class ToyMechanism(ClientMechanism):
 
     def _step(self, message: bytes | None) -> bytes | None:
         self.messages.append(message)
+        self.on_call()
         answer = self._script.pop(0)
         if isinstance(answer, BaseException):
             raise answer

@@ -184,6 +184,16 @@ def test_the_password_is_dropped_when_the_login_fails() -> None:
     assert LOGIN.password not in list(held(client))
 
 
+def test_the_password_is_dropped_when_the_login_is_interrupted() -> None:
+    def interrupt() -> str:
+        raise KeyboardInterrupt
+
+    client = make_client(generate_cnonce=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        client.step(LOGIN.challenge())
+    assert LOGIN.password not in list(held(client))
+
+
 def test_the_layer_is_dropped_when_the_server_does_not_prove_itself() -> None:
     client = make_client()
     client.step(LOGIN.challenge())

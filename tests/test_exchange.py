@@ -27,7 +27,7 @@ from saslwrap.errors import (
 )
 from saslwrap.exchange import Done, Exchange, NeedData, Script, Send, Step, transport_survives
 from saslwrap.properties import ChannelInfo
-from tests.support import ToyExchange, ToyMechanism, make_context
+from tests.support import PATIENCE, ToyExchange, ToyMechanism, at_work, make_context
 
 
 def failure(call: Callable[[], object]) -> SASLError:
@@ -81,6 +81,28 @@ def test_the_crank_says_what_is_due() -> None:
     assert exchange.advance() == NeedData()
     exchange.receive_data(b"OK\n")
     assert exchange.advance() == Done()
+
+
+def test_a_second_step_does_not_disturb_the_one_at_work() -> None:
+    """The guard: a driver that steps twice keeps the login, and the mechanism sees one message."""
+    mechanism = ToyMechanism(b"answer")
+    exchange = started(mechanism)
+    exchange.receive_data(b"+c\n")
+    assert exchange.advance() == Step()
+    with at_work(mechanism, exchange.step) as future:
+        with pytest.raises(UsageError, match="only once"):
+            exchange.step()
+        assert exchange.advance() == Step()
+    future.result(PATIENCE)
+    assert exchange.advance() == Send(b"answer\n")
+    assert mechanism.messages == [b"c"]
+
+
+def test_what_comes_too_early_is_judged_when_its_turn_has_come() -> None:
+    exchange = ToyExchange(ToyMechanism(b"answer"))
+    exchange.receive_data(b"x" * 16)
+    assert exchange.advance() == Send(b"AUTH toy\n")
+    assert type(failure(exchange.advance)) is ProtocolError
 
 
 def test_an_answer_is_repeated_until_it_is_done() -> None:
@@ -448,7 +470,7 @@ def test_the_repr_shows_the_state() -> None:
 
 
 def test_an_exchange_cannot_be_copied() -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="cannot be copied or pickled"):
         copy.copy(started())
 
 
@@ -512,6 +534,15 @@ def test_a_login_that_is_over_cannot_be_aborted(end: Callable[[ToyExchange], Non
     end(exchange)
     with pytest.raises(UsageError, match="the login is over"):
         exchange.abort()
+
+
+def test_a_login_is_aborted_once() -> None:
+    exchange = started()
+    assert exchange.abort() == b"*\n"
+    with pytest.raises(UsageError, match="the login is over"):
+        exchange.abort()
+    exchange.receive_data(b"NO\n")
+    assert type(failure(exchange.advance)) is AuthenticationError
 
 
 def test_a_login_can_be_aborted_before_it_began() -> None:

@@ -166,6 +166,21 @@ def test_a_failure_between_two_frames_latches(error: SASLError) -> None:
     assert_dead(layer, type(first), str(first))
 
 
+def test_what_else_breaks_between_two_frames_is_named_by_its_type_alone() -> None:
+    """The guard: the text of a foreign exception may show plaintext; the later refusals do not."""
+
+    class Lost:
+        def __len__(self) -> int:
+            raise ZeroDivisionError("s3cret")
+
+    sealer, given = ToySealer(), iter([b"first", Lost()])
+    layer = make_layer(sealer, maximum_message=4)
+    setattr(sealer, "seal", lambda message: next(given))  # noqa: B010 - it lies about its type
+    with pytest.raises(ZeroDivisionError):
+        layer.send_data(b"abcdefgh")
+    assert_dead(layer, SASLError, "sealing stopped between two frames: ZeroDivisionError")
+
+
 def test_closing_between_two_frames_latches() -> None:
     sealer = ToySealer()
     layer = make_layer(sealer, maximum_message=4)
@@ -654,8 +669,19 @@ def test_small_reads_of_a_large_frame_do_not_copy_the_rest() -> None:
     assert peak_while(lambda: [len(layer.read(65536)) for _ in range(15)]) < MEBIBYTE / 4
 
 
+@pytest.mark.parametrize("waiting", [b"\x00\x00", b"\xff\xff\xff\xff", FORGED])
+def test_a_closed_layer_says_so_whatever_waits_in_it(waiting: bytes) -> None:
+    layer = make_layer()
+    layer.receive_data(waiting)
+    layer.receive_eof()
+    layer.context.close()
+    for _ in range(2):
+        with pytest.raises(UsageError, match="closed"):
+            layer.read()
+
+
 def test_a_layer_cannot_be_copied() -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="cannot be copied or pickled"):
         copy.copy(make_layer())
 
 
@@ -727,8 +753,10 @@ def test_without_a_layer_what_was_not_read_can_be_taken_out_or_put_back() -> Non
     layer.receive_data(b"hello")
     assert layer.read(2) == b"he"
     layer.push_back(b"e")
+    assert layer.pending == 4
     assert layer.unread() == b"ello"
     assert layer.read() == b""
+    assert layer.pending == 0
 
 
 @pytest.mark.parametrize("size", [0, -1])

@@ -11,6 +11,7 @@ import pytest
 
 from saslwrap.errors import (
     AuthenticationError,
+    ContextBusyError,
     IntegrityError,
     NegotiationError,
     ProtocolError,
@@ -19,7 +20,7 @@ from saslwrap.errors import (
 )
 from saslwrap.mechanism import ClientMechanism, ServerMechanism, choose_mechanism
 from saslwrap.properties import ChannelInfo, SecurityProperties
-from tests.support import ToyMechanism, make_context
+from tests.support import PATIENCE, ToyMechanism, at_work, make_context
 
 
 def failure(call: Callable[[], object]) -> SASLError:
@@ -144,6 +145,30 @@ def test_an_interrupted_step_is_final(interrupt: type[BaseException]) -> None:
     assert mechanism.messages == [b"x"]
 
 
+def test_a_second_step_in_another_thread_is_refused_at_once() -> None:
+    """The guard: two steps at the same time would make two contexts with the same keys."""
+    mechanism = ToyMechanism(b"one", b"two")
+    with at_work(mechanism, lambda: mechanism.step(b"1")) as future:
+        error = failure(lambda: mechanism.step(b"2"))
+        assert type(error) is ContextBusyError
+        assert not future.done()
+    assert future.result(PATIENCE) == b"one"
+    assert mechanism.step(b"2") == b"two"
+    assert mechanism.messages == [b"1", b"2"]
+
+
+def test_what_a_step_brings_after_the_login_was_given_up_is_dropped() -> None:
+    """The guard: a thread that comes too late leaves no keys behind."""
+    context = make_context()
+    mechanism = ToyMechanism(b"proof", context=context)
+    mechanism.on_call = mechanism.abandon
+    for message in (b"x", b"y"):
+        error = failure(lambda: mechanism.step(message))  # noqa: B023
+        assert str(error) == "the login with TOY was given up; start anew"
+    assert not context.alive
+    assert mechanism.messages == [b"x"]
+
+
 def test_the_channel_is_told_before_the_first_step() -> None:
     mechanism, info = ToyMechanism(b"x", b"y"), ChannelInfo(256, b"binding")
     mechanism.bind_channel(info)
@@ -255,6 +280,11 @@ def test_no_mechanism_that_was_not_offered_or_cannot_reach_it_is_chosen() -> Non
         "the server offers PLAIN, CRAM-MD5; wanted: PLAIN with an SSF of 112 to 256, DIGEST-MD5 "
         "with an SSF of 112 to 256. Add a mechanism"
     )
+
+
+def test_one_string_is_not_a_list_of_names() -> None:
+    with pytest.raises(UsageError, match=r"offered\.split\(\)"):
+        choose_mechanism("DIGEST-MD5", [WEAKER])
 
 
 def test_nothing_offered_and_nothing_wanted_is_said() -> None:
