@@ -32,11 +32,11 @@ def certificate(
     rsa_padding: padding.PSS | None = None,
 ) -> bytes:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
     signed = (
         x509.CertificateBuilder(name, name, key.public_key(), 1)
-        .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=1))
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
         .sign(key, algorithm, rsa_padding=rsa_padding)
     )
     return signed.public_bytes(Encoding.DER)
@@ -127,14 +127,20 @@ def test_what_is_no_certificate_has_no_binding(ec_key: ec.EllipticCurvePrivateKe
 def connected(
     ec_key: ec.EllipticCurvePrivateKey, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[ssl.SSLObject, ssl.SSLObject, bytes]:
-    """The client's end and the server's end of a TLS connection in memory, and the certificate."""
+    """The client's end and the server's end of a TLS connection in memory, and the certificate.
+
+    The client shows a certificate too, the same.
+    """
     der = certificate(ec_key, hashes.SHA384())
     path = tmp_path_factory.mktemp("tls") / "server.pem"
     key = ec_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     path.write_bytes(ssl.DER_cert_to_PEM_cert(der).encode() + key)
     server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server_context.load_cert_chain(path)
+    server_context.load_verify_locations(path)
+    server_context.verify_mode = ssl.CERT_OPTIONAL
     client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client_context.load_cert_chain(path)
     client_context.check_hostname = False
     client_context.verify_mode = ssl.CERT_NONE
     upward, downward = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -158,7 +164,9 @@ def test_a_client_knows_strength_and_binding(
 def test_a_server_knows_strength_only(
     connected: tuple[ssl.SSLObject, ssl.SSLObject, bytes],
 ) -> None:
-    _, server, _ = connected
+    """The guard: the certificate that a server sees is its client's, and binds nothing."""
+    _, server, der = connected
+    assert server.getpeercert(binary_form=True) == der
     assert channel_info(server) == ChannelInfo(external_ssf=256, tls_server_end_point=None)
 
 
