@@ -77,7 +77,7 @@ def test_a_login_without_a_layer() -> None:
     directives = answer(client, login.challenge())
     assert directives["qop"] == b"auth"
     assert directives["response"] == login.response.encode()
-    assert "cipher" not in directives
+    assert not {"cipher", "maxbuf"} & set(directives)
     assert client.step(login.proof) is None
     assert client.complete
     assert client.context is None
@@ -318,10 +318,11 @@ def test_a_maxbuf_that_no_block_fits(maxbuf: str) -> None:
         ([r'"a \"b\" \\ c"'], None, rb'a "b" \ c'),
     ],
 )
+@pytest.mark.parametrize("charset", ["utf-8", None])
 def test_the_realm_is_ours_or_else_the_servers_first(
-    offered: list[str], asked: str | None, sent: bytes | None
+    offered: list[str], asked: str | None, sent: bytes | None, charset: str | None
 ) -> None:
-    directives = said(LOGIN.challenge(realm=offered), realm=asked)
+    directives = said(LOGIN.challenge(realm=offered, charset=charset), realm=asked)
     assert directives.get("realm") == sent
     login = Login(realm=None if sent is None else sent.decode())
     assert directives["response"] == login.response.encode()
@@ -349,6 +350,16 @@ def test_each_string_is_hashed_by_itself_under_utf_8(
     assert directives["username"] == username.encode()
     assert directives["realm"] == realm.encode()
     assert directives["charset"] == b"utf-8"
+    assert directives["response"] == login.response.encode()
+
+
+@pytest.mark.parametrize(("username", "realm", "password"), IDENTITIES)
+def test_our_own_realm_is_utf_8_where_the_server_knows_it(
+    username: str, realm: str, password: str
+) -> None:
+    login = Login(username=username, realm=realm, password=password)
+    directives = said(LOGIN.challenge(), username=username, realm=realm, password=password)
+    assert directives["realm"] == realm.encode()
     assert directives["response"] == login.response.encode()
 
 

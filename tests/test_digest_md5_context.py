@@ -17,7 +17,7 @@ from saslwrap.errors import (
     UsageError,
 )
 from saslwrap.mechanisms.digest_md5.ciphers import CIPHERS, expand_des_key
-from saslwrap.mechanisms.digest_md5.context import make_context, padding_length
+from saslwrap.mechanisms.digest_md5.context import make_context, padding_length, shortest_token
 from saslwrap.properties import QOP, Sizes, StreamSizes
 from saslwrap.testing.pairs import PROTECTIONS
 from tests.vectors.reference import Login, mac
@@ -98,6 +98,12 @@ def test_messages_of_each_length_come_through(protection: str, is_client: bool) 
         assert len(token) == length_of_token(protection, length)
         assert token[-6:] == TYPE + length.to_bytes(4, "big")
         assert receiver.unseal(token) == message
+
+
+@each_layer
+def test_no_token_is_shorter_than_that_of_an_empty_message(protection: str) -> None:
+    context = make(protection, is_client=True)
+    assert len(context.seal(b"")) == shortest_token(context.sizes.block_size)
 
 
 @each_layer

@@ -115,9 +115,7 @@ class DigestMD5Client(ClientMechanism):
     def _forget(self) -> None:
         self._password = ""
         self._expected_rspauth = None
-        if self._pending_context is not None:
-            self._pending_context.close()
-            self._pending_context = None
+        self._pending_context = None
 
     def _step(self, message: bytes | None) -> bytes | None:
         if self._expected_rspauth is not None:
