@@ -106,6 +106,19 @@ def test_no_token_is_shorter_than_that_of_an_empty_message(protection: str) -> N
     assert len(context.seal(b"")) == shortest_token(context.sizes.block_size)
 
 
+@pytest.mark.parametrize("method", ["unseal", "unseal_in_place"])
+@each_layer
+def test_a_forged_token_of_any_length_is_just_that(protection: str, method: str) -> None:
+    """The guard: what a cipher or a buffer says of an odd length never shows."""
+    for length in range(6 + 3 * 8):
+        receiver = make(protection, is_client=False)
+        token = bytearray(max(length - 6, 0)) + (TYPE + bytes(4))[-length:]
+        with pytest.raises(IntegrityError) as caught:
+            getattr(receiver, method)(memoryview(token[:length]))
+        assert type(caught.value) is IntegrityError
+        assert receiver.failed
+
+
 @each_layer
 def test_a_large_message_comes_through(protection: str) -> None:
     sender, receiver = ends(protection)
