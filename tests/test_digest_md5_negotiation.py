@@ -253,6 +253,17 @@ def test_a_block_cipher_is_chosen_from_22_octets_on(cipher: str) -> None:
     assert chosen(properties(ciphers=(cipher, "rc4")), maxbuf=22) == cipher
 
 
+def test_it_is_said_whose_maxbuf_is_too_small() -> None:
+    ours = properties(min_ssf=2, ciphers=("3des",), max_buffer=21)
+    text = r"our max_buffer of 21 octets is too small for auth-conf \(3des\)"
+    with pytest.raises(NegotiationError, match=f"^{text}"):
+        offer(ours, 0)
+    with pytest.raises(NegotiationError, match=f"^{text}"):
+        chosen(ours)
+    with pytest.raises(NegotiationError, match=r"^the server's maxbuf of 20 octets is too small"):
+        chosen(properties(min_ssf=2, ciphers=("3des",)), maxbuf=20)
+
+
 # ---------------------------------------------------------------- what OpenSSL lacks
 
 
@@ -303,9 +314,16 @@ def test_the_reach_of_the_mechanism_is_what_works() -> None:
         (SecurityProperties(), 256, 0),
         (SecurityProperties(require_layer=True), 256, 128),
         (SecurityProperties(min_ssf=129), 0, None),
+        (SecurityProperties(require_layer=False), 0, None),
+        (SecurityProperties(ciphers=("3des",), max_buffer=22), 0, 112),
+        (SecurityProperties(ciphers=("3des",), max_buffer=21), 0, None),
     ],
 )
 def test_the_reach_of_the_mechanism_follows_the_policy(
     policy: SecurityProperties, external_ssf: int, best: int | None
 ) -> None:
     assert DigestMD5Client.best_ssf(policy, external_ssf) == best
+
+
+def test_without_a_word_there_is_no_channel_that_the_reach_could_lean_on() -> None:
+    assert DigestMD5Client.best_ssf(SecurityProperties(min_ssf=1)) == 128

@@ -747,6 +747,7 @@ def test_a_store_that_breaks_ends_the_login() -> None:
 @pytest.mark.parametrize("may_block", [False, True])
 def test_a_slow_store_is_announced(may_block: bool) -> None:
     assert make(may_block=may_block).may_block is may_block
+    assert not make().may_block
 
 
 @pytest.mark.parametrize(

@@ -167,9 +167,9 @@ def _maxbuf(directives: Directives) -> int:
     digits = directives.one("maxbuf")
     if digits is None:
         return DEFAULT_MAXBUF
-    if not _DIGITS.fullmatch(digits.strip(b" \t")):
+    if not _DIGITS.fullmatch(digits := digits.strip()):
         raise MalformedMessageError("the directive maxbuf is not a decimal number")
-    significant = digits.strip(b" \t").lstrip(b"0")
+    significant = digits.lstrip(b"0")
     # never turn hundreds of digits into a number: all that counts is that it is too large
     return int(significant or b"0") if len(significant) <= 8 else MAX_MAXBUF + 1
 
