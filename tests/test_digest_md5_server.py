@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 import pytest
@@ -341,10 +342,11 @@ def test_a_maxbuf_that_no_block_fits(cipher: str) -> None:
 )
 def test_what_was_not_offered_is_refused(login: Login) -> None:
     """The guard: the policy is held against the choice; it was no more than offered before."""
+    chosen = f"{login.qop} ({login.cipher})" if login.cipher else login.qop
     refused(
         login.message(),
         NegotiationError,
-        r"the client chose .*; offered: auth-conf \(rc4\), auth-conf \(3des\)",
+        re.escape(f"the client chose {chosen!r}; offered: auth-conf (rc4), auth-conf (3des)"),
         properties=SecurityProperties(),
     )
 
@@ -535,6 +537,13 @@ def test_the_digest_uri_has_no_case_but_is_hashed_as_spelled(uri: str) -> None:
     server = make(service="Ldap", host="LocalHost")
     server.step(None)
     assert server.step(Login(uri=uri).message()) == Login(uri=uri).proof
+
+
+@pytest.mark.parametrize("name", ["Cluster.Example", "cluster.EXAMPLE", "localhost", "LocalHost"])
+def test_a_serv_name_of_ours_is_taken_in_any_case(name: str) -> None:
+    """The host itself is one too: some clients repeat it."""
+    message = Login(uri=f"ldap/localhost/{name}").message()
+    assert asked(message, serv_name="Cluster.Example", host="LocalHost").complete
 
 
 @pytest.mark.parametrize("uri", ["ldap/localhost/", "ldap/localhost/a/b", "ldap/localhost//"])
@@ -744,6 +753,16 @@ def test_a_store_that_breaks_ends_the_login() -> None:
     assert "interrupted" in str(fail_server(server, LOGIN.message()))
 
 
+@pytest.mark.parametrize("secret", [b"s3cret", 7, True])
+def test_a_secret_of_another_kind_is_the_application_s_mistake(secret: object) -> None:
+    """The guard: a password in octets does not look like a wrong password for ever."""
+    refused(LOGIN.message(), UsageError, "gives a str", get_secret=lambda *_: secret)
+
+
+async def a_coroutine_function(username: str, realm: str) -> str | None:
+    """No `get_secret`: who called it would get a coroutine, which is no None."""
+
+
 @pytest.mark.parametrize("may_block", [False, True])
 def test_a_slow_store_is_announced(may_block: bool) -> None:
     assert make(may_block=may_block).may_block is may_block
@@ -758,6 +777,8 @@ def test_a_slow_store_is_announced(may_block: bool) -> None:
         ({"realms": ["a\nb"]}, "realm has control characters"),
         ({"service": "ld ap"}, "service is a name"),
         ({"host": ""}, "is no host name"),
+        ({"get_secret": "s3cret"}, "get_secret is a plain function"),
+        ({"get_secret": a_coroutine_function}, "get_secret is a plain function"),
     ],
 )
 def test_what_cannot_be_offered_is_refused_when_given(changes: dict[str, Any], text: str) -> None:

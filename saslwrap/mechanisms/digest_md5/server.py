@@ -190,7 +190,7 @@ class DigestMD5Server(ServerMechanism):
     def _authenticate(self, response: Response, parameters: DigestParameters) -> bytes:
         """Give H(A1) if the client knows the secret. All that is wrong fails in the same way."""
         username, realm = from_wire(response.username), from_wire(response.realm or b"")
-        acceptable = self._acceptable(response, realm)
+        acceptable = self._acceptable(response, realm, parameters.nonce)
         secret = self._get_secret(username, realm) if acceptable else None
         known = secret is not None
         session_key = b""
@@ -205,8 +205,7 @@ class DigestMD5Server(ServerMechanism):
             )
         return session_key
 
-    def _acceptable(self, response: Response, realm: str) -> bool:
-        nonce = self._challenge.nonce if self._challenge else b""
+    def _acceptable(self, response: Response, realm: str, nonce: bytes) -> bool:
         return (
             compare_digest(response.nonce, nonce)
             and not compare_digest(response.cnonce, nonce)  # a reflection
