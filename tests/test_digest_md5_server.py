@@ -75,7 +75,7 @@ def refused(
         server.step(message)
     assert type(caught.value) is kind
     assert not server.complete
-    assert (server.authcid, server.authzid) == (None, None)
+    assert (server.authcid, server.realm, server.authzid) == (None, None, None)
     with pytest.raises(UsageError):
         _ = server.context
     return caught.value
