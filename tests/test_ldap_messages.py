@@ -403,3 +403,51 @@ def test_measure_never_changes_its_mind(data: bytes, limit: int) -> None:
     settled = [answer for answer in answers if answer is not None]
     assert len(set(settled)) <= 1
     assert answers == [None] * (len(answers) - len(settled)) + settled
+
+
+# RFC 4511 section 4.1.9
+RESULT_CODES = {
+    "success": 0,
+    "operationsError": 1,
+    "protocolError": 2,
+    "timeLimitExceeded": 3,
+    "sizeLimitExceeded": 4,
+    "compareFalse": 5,
+    "compareTrue": 6,
+    "authMethodNotSupported": 7,
+    "strongerAuthRequired": 8,
+    "referral": 10,
+    "adminLimitExceeded": 11,
+    "unavailableCriticalExtension": 12,
+    "confidentialityRequired": 13,
+    "saslBindInProgress": 14,
+    "noSuchAttribute": 16,
+    "undefinedAttributeType": 17,
+    "inappropriateMatching": 18,
+    "constraintViolation": 19,
+    "attributeOrValueExists": 20,
+    "invalidAttributeSyntax": 21,
+    "noSuchObject": 32,
+    "aliasProblem": 33,
+    "invalidDNSyntax": 34,
+    "aliasDereferencingProblem": 36,
+    "inappropriateAuthentication": 48,
+    "invalidCredentials": 49,
+    "insufficientAccessRights": 50,
+    "busy": 51,
+    "unavailable": 52,
+    "unwillingToPerform": 53,
+    "loopDetect": 54,
+    "namingViolation": 64,
+    "objectClassViolation": 65,
+    "notAllowedOnNonLeaf": 66,
+    "notAllowedOnRDN": 67,
+    "entryAlreadyExists": 68,
+    "objectClassModsProhibited": 69,
+    "affectsMultipleDSAs": 71,
+    "other": 80,
+}
+
+
+def test_the_result_codes_are_those_of_the_rfc() -> None:
+    assert {code.name: code.value for code in ResultCode} == RESULT_CODES
