@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from saslwrap.errors import MechanismUnavailableError, SASLError, UsageError
 from saslwrap.mechanism import Mechanism
 from saslwrap.mechanisms.digest_md5 import DigestMD5Client, DigestMD5Secret, DigestMD5Server
+from saslwrap.mechanisms.digest_md5.keys import KeyPair, integrity_keys, sealing_keys
 from saslwrap.properties import QOP
 from tests.vectors.reference import Login
 
@@ -168,6 +169,12 @@ def test_a_stored_password_that_cannot_be_hashed_is_not_shown() -> None:
 
 def test_a_stored_secret_does_not_show_itself() -> None:
     assert repr(DigestMD5Secret(LOGIN.urp)) == "DigestMD5Secret()"
+
+
+@pytest.mark.parametrize("derive", [integrity_keys, lambda key: sealing_keys(key, 16)])
+def test_keys_do_not_show_themselves(derive: Callable[[bytes], KeyPair]) -> None:
+    pair = derive(LOGIN.session_key)
+    assert (repr(pair), repr(pair.of(is_client=True))) == ("KeyPair()", "DirectionKeys()")
 
 
 def test_the_password_is_dropped_once_it_was_used() -> None:

@@ -341,6 +341,18 @@ def test_refusals_over_tls(code: int, require_layer: bool | None, remedy: str) -
 
 
 @pytest.mark.parametrize(
+    ("external_ssf", "remedy"), [(0, "raise min_ssf"), (1, "does not count this TLS")]
+)
+def test_the_remedy_goes_by_the_channel(external_ssf: int, remedy: str) -> None:
+    exchange = LDAPBind(PlayedClient((None, b"x", False)))
+    exchange.bind_channel(ChannelInfo(external_ssf))
+    assert isinstance(crank(exchange), Send)
+    assert crank(exchange) == NeedData()
+    exchange.receive_data(bind_response(1, 8))
+    failure(exchange, NegotiationError, remedy, survives=True)
+
+
+@pytest.mark.parametrize(
     ("diagnostic", "shown"),
     [
         (b"", r"invalidCredentials \(49\)$"),
@@ -567,6 +579,12 @@ def answer(exchange: Exchange, event: Event) -> tuple[int, dict[str, Any]]:
     assert isinstance(exchange, LDAPBindServer)
     assert (exchange.message_id, exchange.result_code) == (message.message_id, value["resultCode"])
     return message.message_id, value
+
+
+def test_before_the_first_message_nothing_is_known() -> None:
+    client, server = LDAPBind(PlayedClient()), LDAPBindServer({})
+    assert (client.result_code, server.result_code) == (None, None)
+    assert (server.message_id, server.bind_name) == (0, b"")
 
 
 def test_a_login_of_three_steps_on_the_server(feed: Feed) -> None:
