@@ -257,6 +257,9 @@ def test_too_little_protection_over_tls() -> None:
         (b"*\r\n", ProtocolError, r"sent '\*'"),
         (b"+Y2g=\r\n", ProtocolError, r"sent '\+Y2g='"),
         (b"HTTP/1.1 400 Bad\xff Request\r\n", ProtocolError, "HTTP/1.1 400 Bad\ufffd Request"),
+        (b" A1 OK done\r\n", ProtocolError, "sent 'A1 OK done'"),
+        (b"\n", MalformedMessageError, "without CRLF"),
+        (b"\n" + 100_000 * b"x", MalformedMessageError, "without CRLF"),
         (b"A1 OK done\n", MalformedMessageError, "without CRLF"),
         (b"A1 OK\rdone\r\n", MalformedMessageError, "CR or NUL inside"),
         (b"A1 OK \0done\r\n", MalformedMessageError, "CR or NUL inside"),
@@ -268,7 +271,7 @@ def test_too_little_protection_over_tls() -> None:
         (b"* 1 FETCH {5}\r\n", ProtocolError, "a literal during the login"),
         (b"* BYE [X] try\tlater\r\n", ProtocolError, "ends the connection: 'try later'$"),
         (b"\0", ProtocolError, "looks like a SASL frame: .* layer already .*6454"),
-        (b"\x16", ProtocolError, "no text"),
+        (b"\x16", ProtocolError, "the server sent what is no text; a line"),
     ],
 )
 def test_what_a_server_must_not_say(wire: bytes, kind: type[SASLError], text: str) -> None:
