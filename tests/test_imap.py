@@ -247,6 +247,12 @@ def test_too_little_protection_over_tls() -> None:
     failure(exchange, NegotiationError, "does not count this TLS", survives=True)
 
 
+def test_before_the_first_line_nothing_is_known() -> None:
+    client = IMAPAuthenticate(PlayedClient())
+    assert (client.status, client.code, client.text) == (None, None, "")
+    assert client.capabilities is None
+
+
 @pytest.mark.parametrize(
     ("wire", "kind", "text"),
     [
@@ -259,6 +265,8 @@ def test_too_little_protection_over_tls() -> None:
         (b"HTTP/1.1 400 Bad\xff Request\r\n", ProtocolError, "HTTP/1.1 400 Bad\ufffd Request"),
         (b" A1 OK done\r\n", ProtocolError, "sent 'A1 OK done'"),
         (b"\n", MalformedMessageError, "without CRLF"),
+        (b"* OK hello\r\n\n", MalformedMessageError, "without CRLF"),
+        (b"A1 OK done\r\r\n", MalformedMessageError, "CR or NUL inside"),
         (b"\n" + 100_000 * b"x", MalformedMessageError, "without CRLF"),
         (b"A1 OK done\n", MalformedMessageError, "without CRLF"),
         (b"A1 OK\rdone\r\n", MalformedMessageError, "CR or NUL inside"),
@@ -270,6 +278,7 @@ def test_too_little_protection_over_tls() -> None:
         (b"+ \xff\r\n", MalformedMessageError, "no base64"),
         (b"* 1 FETCH {5}\r\n", ProtocolError, "a literal during the login"),
         (b"* BYE [X] try\tlater\r\n", ProtocolError, "ends the connection: 'try later'$"),
+        (b"* BYE g\xfcnther\r\n", ProtocolError, "ends the connection: 'g\ufffdnther'$"),
         (b"\0", ProtocolError, "looks like a SASL frame: .* layer already .*6454"),
         (b"\x16", ProtocolError, "the server sent what is no text; a line"),
     ],
