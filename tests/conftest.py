@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.util
 import socket
-import ssl
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 from anyio import connect_tcp, create_tcp_listener
 from anyio.abc import AnyByteStream, SocketAttribute, SocketListener, SocketStream
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from saslwrap.anyio import SASLStream, authenticate
 from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer
 from saslwrap.testing import StreamPair, authenticated_streams
-from saslwrap.testing.pairs import HOST, MechanismPair, mechanism_pair
+from saslwrap.testing.pairs import MechanismPair, mechanism_pair
 from saslwrap.testing.tasks import run_both
+from tests.certificate import TLSContexts as TLSContexts
+from tests.certificate import tls_contexts, write_certificate
 from tests.peers.kdc import alice_ticket as alice_ticket
 from tests.peers.kdc import krb5_environment as krb5_environment
 from tests.peers.kdc import realm as realm
@@ -93,41 +88,9 @@ async def talk(client: AnyByteStream, server: AnyByteStream) -> None:
         assert await receiver.receive() == b"are you there?"
 
 
-@dataclass(frozen=True)
-class TLSContexts:
-    client: ssl.SSLContext
-    server: ssl.SSLContext
-    certificate: bytes
-
-
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> TLSContexts:
     """A certificate that nobody but the test trusts."""
-    folder: Path = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / "certificate.pem", folder / "key.pem"
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate_file, key_file)
-    client = ssl.create_default_context(cafile=str(certificate_file))
-    return TLSContexts(client, server, certificate.public_bytes(serialization.Encoding.DER))
+    folder = tmp_path_factory.mktemp("tls")
+    write_certificate(folder)
+    return tls_contexts(folder)

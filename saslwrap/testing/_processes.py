@@ -88,7 +88,7 @@ def wait_for(
     raise StartError(f"ended with status {process.returncode}\n{log_tail(log)}")
 
 
-def stop_process(process: Popen[bytes], timeout: float = 10) -> None:
+def stop_process(process: Popen[bytes] | Popen[str], timeout: float = 10) -> None:
     """End one process by its id: ask, then insist. Ended already is fine."""
     process.terminate()
     try:

@@ -22,6 +22,7 @@ REQUIRE_PEERS = "SASLWRAP_REQUIRE_PEERS"
 
 PACKAGES = {
     "cyrmaster": "cyrus-imapd libsasl2-modules sasl2-bin",
+    "gcc": "gcc libc6-dev",
     "imtest": "cyrus-clients libsasl2-modules",
     "ip": "iproute2",
     "java": "default-jdk-headless",

@@ -1,0 +1,72 @@
+"""The command: chooses rows, runs them, and says what came out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from tests.bench.plot import draw
+from tests.bench.report import HEADING, line_of, machine, summary
+from tests.bench.row import Row, run_row
+from tests.bench.rows import ROWS
+from tests.bench.stable import Stable
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    options = _parser().parse_args(arguments)
+    rows = [row for row in ROWS.values() if _wanted(row, options.rows)]
+    if not rows:
+        sys.exit(f"no row is named so; there are {', '.join(ROWS)}")
+    if options.list:
+        return say(*(f"{row.name:40} {row.what}" for row in rows))
+    say(HEADING)
+    found = list(_run(rows, options.pairs, options.scale))
+    if options.json:
+        text = json.dumps({"machine": machine(), "rows": found}, indent=1)
+        options.json.write_text(text + "\n", encoding="utf-8")
+    if options.plot:
+        draw(found, options.plot)
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--rows", nargs="+", default=["*"], metavar="PATTERN", help="by name")
+    parser.add_argument("--list", action="store_true", help="only name them")
+    parser.add_argument("--pairs", type=int, default=20, help="how many bursts of each")
+    parser.add_argument("--scale", type=float, default=1, help="of the bursts' length")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE")
+    return parser
+
+
+def _wanted(row: Row, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(row.name, pattern) for pattern in patterns)
+
+
+def _run(rows: Sequence[Row], pairs: int, scale: float) -> Iterator[dict[str, Any]]:
+    with Stable() as stable:
+        for row in rows:
+            try:
+                result = run_row(row, stable, pairs, scale)
+            except FileNotFoundError as error:  # a peer is not installed; it says which
+                say(f"not measured: {row.what}: {error}")
+                continue
+            say(line_of(result))
+            yield summary(result)
+
+
+def say(*lines: str) -> None:
+    """Print, at once."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
