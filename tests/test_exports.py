@@ -86,8 +86,9 @@ def definitions(tree: ast.Module) -> Iterator[str]:
 
 
 def re_exports(tree: ast.Module) -> Iterator[str]:
-    """Name what a folder's face takes from its own files."""
-    for node in tree.body:
+    """Name what a folder's face takes from its own files; for checkers only, if it is lazy."""
+    inner = [node for block in tree.body for node in getattr(block, "body", [])]
+    for node in [*tree.body, *inner]:
         match node:
             case ast.ImportFrom(module=str(module), names=names) if module.startswith("saslwrap"):
                 yield from (alias.asname or alias.name for alias in names)

@@ -122,6 +122,23 @@ def test_the_package_itself_pulls_in_no_event_loop_and_no_extra() -> None:
     assert not roots & {"anyio", "asyncio", "sniffio", "ssl", *EXTRAS}
 
 
+def test_the_package_loads_what_a_login_needs_when_it_is_asked_for() -> None:
+    assert not loaded_by("saslwrap") & {"cryptography", "saslwrap.exchange", "saslwrap.mechanism"}
+    code = """
+        import saslwrap
+
+        print(saslwrap.DigestMD5Client.name, saslwrap.GSSAPIServer.name)
+        try:
+            saslwrap.DigestMD6Client
+        except AttributeError as error:
+            print(error)
+    """
+    assert run_python(code) == [
+        "DIGEST-MD5 GSSAPI",
+        "module 'saslwrap' has no attribute 'DigestMD6Client'",
+    ]
+
+
 def test_the_shell_for_anyio_pulls_in_no_backend_and_no_extra() -> None:
     modules = loaded_by("saslwrap.anyio")
     assert not {name for name in modules if name.startswith("anyio._backends.")}

@@ -65,10 +65,12 @@ def python_child(module: str, *arguments: str) -> Child:
     return Child([sys.executable, "-m", module, *arguments], _environment())
 
 
-def run_python(code: str) -> str:
+def run_python(code: str, **environment: str) -> str:
     """Run some code in an interpreter of its own; give what it prints."""
     command = [sys.executable, "-c", code]
-    return subprocess.check_output(command, text=True, env={**os.environ, **_environment()})
+    return subprocess.check_output(
+        command, text=True, env={**os.environ, **_environment(), **environment}
+    )
 
 
 def _environment() -> dict[str, str]:

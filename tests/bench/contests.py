@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 from tests.bench.arrival import MIB, arriving, bare_unseal, frames_in_one_read
 from tests.bench.cost import Contestant
 from tests.bench.cyrus import start_cyrus
 from tests.bench.gss import gss_calls, raw_calls
-from tests.bench.imports import import_dependencies, import_package
+from tests.bench.imports import import_dependencies
 from tests.bench.jdk import start_jdk
 from tests.bench.loopback import start_loopback
 from tests.bench.ours import context_calls, layer_calls, slower_call
@@ -71,9 +72,9 @@ def frames(size: int, stable: Stable) -> Both:
     return frames_in_one_read(size), bare_unseal(size)
 
 
-def imports(stable: Stable) -> Both:
+def imports(ours: Callable[[Path], Contestant], stable: Stable) -> Both:
     """A new interpreter each time."""
-    return import_package(), import_dependencies()
+    return ours(stable.folder), import_dependencies(stable.folder)
 
 
 def arrival(piece: int, frame: int, stable: Stable) -> Both:

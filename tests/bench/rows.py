@@ -7,6 +7,7 @@ from functools import partial
 
 from tests.bench import contests
 from tests.bench.arrival import MIB
+from tests.bench.imports import import_mechanisms, import_package
 from tests.bench.row import Row
 
 __all__ = ["ROWS"]
@@ -85,7 +86,9 @@ def in_memory() -> Iterator[Row]:
 def over_loopback() -> Iterator[Row]:
     for ours, theirs, size, count, must, aim in (
         ("asyncio-auth-int", "asyncio-tls", 64000, 200, 1.0, 1.2),
+        ("asyncio-auth-int", "asyncio-tls", 256, 5000, 1.0, 1.2),
         ("asyncio-rc4", "asyncio-tls", 256, 5000, 1.0, 1.2),
+        ("anyio-auth-int", "anyio-tls", 256, 2000, 1.0, 1.2),
         ("anyio-rc4", "anyio-tls", 256, 2000, 1.0, 1.2),
         ("asyncio-rc4", "asyncio-tls", 64000, 200, None, None),
         ("asyncio-rc4", "asyncio-plain", 256, 5000, None, None),
@@ -139,11 +142,18 @@ def beside_ourselves() -> Iterator[Row]:
     yield Row(
         "import",
         "import saslwrap, time / its dependencies alone",
-        contests.imports,
+        partial(contests.imports, import_package),
         1,
         figure="time",
         must=1.3,
         aim=1.1,
+    )
+    yield Row(
+        "import-mechanisms",
+        "import saslwrap and its mechanisms, time / its dependencies alone",
+        partial(contests.imports, import_mechanisms),
+        1,
+        figure="time",
     )
     for piece, frame in ARRIVALS:
         yield Row(
