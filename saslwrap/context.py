@@ -39,20 +39,27 @@ __all__ = ["Buffer", "SecurityContext"]
 #: What holds octets: any of these, and in practice all that `memoryview()` takes.
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
+#: What sealers and unsealers get.
+Octets: TypeAlias = bytes | memoryview
+
+#: The longest token, in octets, of which copies cost less than views do.
+SMALL_TOKEN = 8192
+
 T = TypeVar("T")
+D = TypeVar("D", bound=Octets)
 
 
 class Sealer(Protocol):
     """The sending direction of a mechanism."""
 
-    def seal(self, message: memoryview) -> bytes:
+    def seal(self, message: Octets) -> bytes:
         """Seal a message that fits the maximum. `UsageError` only while nothing is spent."""
 
 
 class Unsealer(Protocol):
     """The receiving direction of a mechanism."""
 
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         """Check and open a token, or raise `IntegrityError`. Keeps no reference to the token."""
 
 
@@ -175,6 +182,8 @@ class SecurityContext:
         :raises ContextBusyError: another `seal` of this context is at work
         :raises SASLError: the context has failed, with the first failure's type and text
         """
+        if type(message) is bytes:  # which needs no view
+            return self._guarded(self._sealing, "sealer", self._seal, message)
         with octets(message) as view:
             return self._guarded(self._sealing, "sealer", self._seal, view)
 
@@ -189,6 +198,8 @@ class SecurityContext:
         :raises ContextBusyError: another `unseal` of this context is at work
         :raises SASLError: the context has failed, with the first failure's type and text
         """
+        if type(token) is bytes and len(token) <= SMALL_TOKEN:
+            return self._guarded(self._unsealing, "unsealer", self._unseal, token)
         with octets(token) as view:
             return self._guarded(self._unsealing, "unsealer", self._unseal, view)
 
@@ -231,7 +242,7 @@ class SecurityContext:
         work = partial(self._verify, message)
         self._guarded(self._unsealing, "unsealer", work, signature)
 
-    def _seal(self, message: memoryview) -> bytes:
+    def _seal(self, message: Octets) -> bytes:
         return self._sealer_for(message).seal(message)
 
     def _seal_in_place(self, message: memoryview) -> bytes:
@@ -240,7 +251,7 @@ class SecurityContext:
             raise UsageError(f"{self.mechanism} cannot seal in place; use seal")
         return sealer.seal_in_place(message)
 
-    def _unseal(self, token: memoryview) -> bytes:
+    def _unseal(self, token: Octets) -> bytes:
         return self._unsealer_for(token).unseal(token)
 
     def _unseal_in_place(self, token: memoryview) -> int:
@@ -263,7 +274,7 @@ class SecurityContext:
             raise FrameTooLargeError(length, self.local_maxbuf)
         unsealer.verify(message, signature)
 
-    def _sealer_for(self, message: memoryview) -> Sealer:
+    def _sealer_for(self, message: Octets) -> Sealer:
         if (sealer := self._sealer) is None:
             raise self._refusal()
         if len(message) > self.stream_sizes.maximum_message:
@@ -274,7 +285,7 @@ class SecurityContext:
             )
         return sealer
 
-    def _unsealer_for(self, token: memoryview) -> Unsealer:
+    def _unsealer_for(self, token: Octets) -> Unsealer:
         if (unsealer := self._unsealer) is None:
             raise self._refusal()
         if len(token) > self.local_maxbuf:
@@ -285,11 +296,11 @@ class SecurityContext:
         self,
         lock: threading.Lock,
         kind: str,
-        work: Callable[[memoryview], T],
-        data: memoryview,
+        work: Callable[[D], T],
+        data: D,
     ) -> T:
         """Work as the only one of its kind; latch what fails, and raise it out of its frames."""
-        if not lock.acquire(blocking=False):
+        if not lock.acquire(False):
             raise ContextBusyError(
                 f"another {kind} is at work on this context: one thread or task may seal and one "
                 "unseal at a time; serialise the calls, or give each its own connection"
@@ -319,7 +330,7 @@ class SecurityContext:
 
     def check(self) -> None:
         """Raise what `seal` and `unseal` would raise of a failed or closed context."""
-        if not self.alive:
+        if self._sealer is None:
             raise self._refusal()
 
     def close(self) -> None:

@@ -2,15 +2,16 @@
 
 (RFC 4422 section 3.7; the length does not count itself.) A length is judged as soon as its fourth
 octet is there, and nothing is allocated for it: memory follows what has arrived. The buffer is a
-bytearray that is consumed from the front, which keeps the cost linear for any arrival pattern, and
-a token is handed out as a view of it, so that it is not copied once more.
+bytearray that is consumed from the front, which keeps the cost linear for any arrival pattern. A
+token is handed out as a view of it, so that it is not copied once more; a small one is copied all
+the same, since that costs less than views do: of 64 octets, a fifth of what unsealing takes.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from saslwrap.context import Buffer, octets
+from saslwrap.context import SMALL_TOKEN, Buffer, Octets, octets
 from saslwrap.errors import FrameTooLargeError, ProtocolError, TruncatedStreamError
 
 __all__ = ["FrameDecoder"]
@@ -27,12 +28,13 @@ class FrameDecoder:
     def __init__(self, limit: int) -> None:
         self.limit: Final = limit
         self._buffer = bytearray()
-        self._token = memoryview(b"")
+        self._view = memoryview(b"")
+        self._end = 0  # of the frame whose token was given last
         self._eof = False
 
     def receive_data(self, data: Buffer) -> None:
         """Take in octets of any number. Judges nothing."""
-        self._buffer += octets(data)
+        self._buffer += data if type(data) is bytes else octets(data)
 
     def receive_eof(self) -> None:
         """Take in that nothing will follow."""
@@ -48,8 +50,8 @@ class FrameDecoder:
         """Whether the input ended at a frame's border and every frame was taken."""
         return self._eof and not self._buffer
 
-    def next_token(self) -> memoryview | None:
-        """View the next token, or None while it is not whole. Call `consume` when done with it.
+    def next_token(self) -> Octets | None:
+        """Give the next token, or None while it is not whole. Call `consume` when done with it.
 
         :raises FrameTooLargeError: its length is over the limit
         :raises ProtocolError: its length is 0
@@ -63,8 +65,11 @@ class FrameDecoder:
             if not length:
                 raise ProtocolError("the peer sent a frame of length 0, which holds no token")
             if arrived >= LENGTH_OCTETS + length:
-                self._token = memoryview(self._buffer)[LENGTH_OCTETS : LENGTH_OCTETS + length]
-                return self._token
+                self._end = LENGTH_OCTETS + length
+                if length <= SMALL_TOKEN:
+                    return bytes(self._buffer[LENGTH_OCTETS : self._end])
+                self._view = memoryview(self._buffer)[LENGTH_OCTETS : self._end]
+                return self._view
         if self._eof and arrived:
             raise TruncatedStreamError(
                 f"the connection ended inside a frame, {arrived} octets after its start: the peer "
@@ -73,18 +78,17 @@ class FrameDecoder:
         return None
 
     def consume(self) -> None:
-        """Forget the token that `next_token` gave, and release the view of it."""
-        end = LENGTH_OCTETS + len(self._token)
-        self._token.release()
-        del self._buffer[:end]
+        """Forget the token that `next_token` gave, and release the view of it, if it is one."""
+        self._view.release()
+        del self._buffer[: self._end]
 
     def release(self) -> None:
-        """Release the view that `next_token` gave, but keep the token."""
-        self._token.release()
+        """Release the view that `next_token` may have given, but keep the token."""
+        self._view.release()
 
     def discard(self) -> None:
         """Forget all that is not consumed."""
-        self._token.release()
+        self._view.release()
         self._buffer = bytearray()
 
     def clear(self) -> bytes:

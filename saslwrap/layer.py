@@ -22,10 +22,10 @@ Two threads may share a layer, one that sends and one that receives and reads.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NoReturn, TypeAlias, overload
 
-from saslwrap.context import Buffer, SecurityContext, octets
+from saslwrap.context import Buffer, Octets, SecurityContext, octets
 from saslwrap.errors import ContextBusyError, ProtocolError, SASLError, UsageError
 from saslwrap.framing import LENGTH_OCTETS, FrameDecoder
 
@@ -37,6 +37,14 @@ MAX_EMPTY_FRAMES = 32
 
 #: How many frames a shell sends at a time.
 BATCH_FRAMES = 64
+
+
+def _cut(data: Buffer, step: int) -> Iterable[Octets]:
+    """Cut data into pieces of `step` octets, without a copy: at least one, maybe empty."""
+    if type(data) is bytes and len(data) <= step:
+        return (data,)
+    view = octets(data)
+    return (view[start : start + step] for start in range(0, max(len(view), 1), step))
 
 
 class SecurityLayer:
@@ -64,15 +72,13 @@ class SecurityLayer:
         self._sending: Final = threading.Lock()
         self._reading: Final = threading.Lock()
 
-    def batches(self, data: Buffer) -> Iterator[Buffer]:
+    def batches(self, data: Buffer) -> Iterable[Buffer]:
         """Cut data into what is to be sealed and sent at a time: at least one, maybe empty.
 
         A peer with a small maxbuf makes many frames of little data. Taken batch by batch they need
         little memory, and others have their turn in between.
         """
-        view = octets(data)
-        step = BATCH_FRAMES * self.context.stream_sizes.maximum_message
-        return (view[start : start + step] for start in range(0, max(len(view), 1), step))
+        return _cut(data, BATCH_FRAMES * self.context.stream_sizes.maximum_message)
 
     def send_data(self, data: Buffer) -> list[Buffer]:
         """Seal `data` into frames: `[length, token, length, token ...]`, `[]` for nothing.
@@ -83,18 +89,17 @@ class SecurityLayer:
         :raises UsageError: the context is closed
         :raises SASLError: the layer has failed
         """
-        view = octets(data)
-        if not self._sending.acquire(blocking=False):
+        if not self._sending.acquire(False):
             raise ContextBusyError("another send_data is at work on this layer; serialise them")
         frames: list[Buffer] = []
         spent = False
         try:
             self.context.check()
-            step = self.context.stream_sizes.maximum_message
-            for start in range(0, len(view), step):
-                token = self.context.seal(view[start : start + step])
-                spent = True
-                frames += len(token).to_bytes(LENGTH_OCTETS, "big"), token
+            for piece in _cut(data, self.context.stream_sizes.maximum_message):
+                if len(piece):
+                    token = self.context.seal(piece)
+                    spent = True
+                    frames += len(token).to_bytes(LENGTH_OCTETS, "big"), token
             return frames
         except BaseException as error:
             if not spent:
@@ -130,12 +135,15 @@ class SecurityLayer:
         """
         if max_bytes < 1:
             raise UsageError(f"max_bytes must be at least 1, not {max_bytes}")
-        if not self._reading.acquire(blocking=False):
+        if not self._reading.acquire(False):
             raise ContextBusyError("another read is at work on this layer; serialise them")
         try:
             if self._offset == len(self._plaintext):
                 self._plaintext, self._offset = b"", 0
-                self._plaintext = self._next_message()
+                message = self._next_message()
+                if len(message) <= max_bytes:
+                    return message
+                self._plaintext = message
             return self._take(max_bytes)
         finally:
             self._reading.release()

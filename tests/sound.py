@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeAlias
 
-from saslwrap.context import SecurityContext
+from saslwrap.context import Octets, SecurityContext
 from saslwrap.errors import (
     AuthenticationError,
     IntegrityError,
@@ -65,7 +65,7 @@ class Sealer:
         self.salt = salt
         self.number = 0
 
-    def seal(self, message: memoryview) -> bytes:
+    def seal(self, message: Octets) -> bytes:
         number, self.number = self.number, self.number + 1
         plaintext = bytes(message)
         head = number.to_bytes(4, "big")
@@ -82,7 +82,7 @@ class Sealer:
 class Unsealer(Sealer):
     """Opens one direction."""
 
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         head, body, checksum = bytes(token[:4]), bytes(token[4:-4]), bytes(token[-4:])
         self.check_number(head)
         plaintext = self.mask(self.number, body)

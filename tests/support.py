@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from threading import Event as Flag
 from typing import ClassVar, Protocol
 
-from saslwrap.context import SecurityContext
+from saslwrap.context import Octets, SecurityContext
 from saslwrap.errors import (
     AuthenticationError,
     IntegrityError,
@@ -49,7 +49,7 @@ class ToySealer:
         self.sequence = 0
         self.on_call: Callable[[], object] = nothing
 
-    def seal(self, message: memoryview) -> bytes:
+    def seal(self, message: Octets) -> bytes:
         self.on_call()
         head, plaintext = self.sequence.to_bytes(4, "big"), bytes(message)
         self.sequence += 1
@@ -63,7 +63,7 @@ class ToyUnsealer:
         self.sequence = 0
         self.on_call: Callable[[], object] = nothing
 
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         key = KEY
         head, plaintext = bytes(token[:4]), bytes(token[4:-4])[::-1]
         self.on_call()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from saslwrap.context import Octets
 from saslwrap.errors import (
     ContextBusyError,
     FrameTooLargeError,
@@ -216,7 +217,7 @@ class InterruptingToken(bytes):
 
 
 class InterruptedLater(ToySealer):
-    def seal(self, message: memoryview) -> bytes:
+    def seal(self, message: Octets) -> bytes:
         return InterruptingToken(super().seal(message))
 
 

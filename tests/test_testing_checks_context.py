@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from saslwrap.context import Buffer, SecurityContext, octets
+from saslwrap.context import Buffer, Octets, SecurityContext, octets
 from saslwrap.errors import (
     ContextBusyError,
     IntegrityError,
@@ -38,42 +38,43 @@ class OpensClear(Unsealer):
 
 
 class SealsAlike(Sealer):
-    def seal(self, message: memoryview) -> bytes:
+    def seal(self, message: Octets) -> bytes:
         self.number = 0
         return super().seal(message)
 
 
 class OpensAlike(Unsealer):
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         self.number = 0
         return super().unseal(token)
 
 
 class Swells(Sealer):
-    def seal(self, message: memoryview) -> bytes:
+    def seal(self, message: Octets) -> bytes:
         return super().seal(message) + bytes(len(message) > 50)
 
 
 class OpensSwollen(Unsealer):
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         return super().unseal(token[:-1] if len(token) > 58 else token)
 
 
 class LosesEmptyMessages(Unsealer):
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         return super().unseal(token) or b"?"
 
 
 class ReturnsABuffer(Unsealer):
-    def unseal(self, token: memoryview) -> Any:
+    def unseal(self, token: Octets) -> Any:
         return bytearray(super().unseal(token))
 
 
 class WorksInPlace(Unsealer):
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         message = super().unseal(token)
-        if not token.readonly:
-            token[4:-4] = message
+        memory = memoryview(token)
+        if not memory.readonly:
+            memory[4:-4] = message
         return message
 
 
@@ -83,26 +84,26 @@ class IgnoresTheLastOctet(Unsealer):
 
 
 class IgnoresWhatFollows(Unsealer):
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         return super().unseal(token[:-1] if token[-1] == 0 and len(token) == 40 else token)
 
 
 class TellsCausesApart(Unsealer):
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         if len(token) < OVERHEAD:
             raise IntegrityError("a token that is too short")
         return super().unseal(token)
 
 
 class FailsOtherwise(Unsealer):
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         if len(token) < OVERHEAD:
             raise ProtocolError("a token that is too short")
         return super().unseal(token)
 
 
 class Breaks(Unsealer):
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         return super().unseal(token) if len(token) else b"" + token[0].to_bytes(1, "big")
 
 

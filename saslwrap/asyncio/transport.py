@@ -269,13 +269,16 @@ class SASLTransport(asyncio.Transport):
         """
         if self._eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
-        layer = self._wire.layer
-        if self.is_closing() and not layer.context.failed:
+        wire = self._wire
+        if self.is_closing() and not wire.layer.context.failed:
             return
-        with self._ended_by_a_failure():
-            frames = layer.send_data(data)
+        try:
+            frames = wire.layer.send_data(data)
+        except SASLError as error:
+            self._end_by(error)
+            raise
         if frames:
-            self._wire.transport.write(b"".join(frames))
+            wire.transport.write(b"".join(frames))
 
     def writelines(self, list_of_data: Iterable[Buffer]) -> None:
         """Write them as one."""
@@ -360,10 +363,13 @@ class SASLTransport(asyncio.Transport):
         :param trailing_data: what was read past the login's end
         :raises ProtocolError: that is data in the old layer, where the new one had to begin
         """
-        with self._ended_by_a_failure():
+        try:
             if self._wire.undelivered:  # of the frame that a BufferedProtocol is taking
                 raise ProtocolError("the peer sent data in the old layer after the login")
             self._wire.layer = next_layer(self._wire.layer, context, trailing_data)
+        except SASLError as error:
+            self._end_by(error)
+            raise
         self._wire.loop.call_soon(self._wire.pump)
 
     @contextmanager
@@ -376,15 +382,10 @@ class SASLTransport(asyncio.Transport):
             self._wire.one_by_one = False
             self.resume_reading()
 
-    @contextmanager
-    def _ended_by_a_failure(self) -> Iterator[None]:
-        try:
-            yield
-        except UsageError:
-            raise
-        except SASLError as error:
+    def _end_by(self, error: SASLError) -> None:
+        """End the connection, unless it is the caller who is at fault."""
+        if not isinstance(error, UsageError):
             self._wire.fail(error.fresh())  # the original's traceback holds plaintext
-            raise
 
     def __repr__(self) -> str:
         return f"<SASLTransport {self._wire.layer!r} over {self._wire.transport!r}>"

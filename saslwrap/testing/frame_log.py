@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, overload
 
-from saslwrap.context import InPlaceSealer, InPlaceUnsealer, SecurityContext
+from saslwrap.context import InPlaceSealer, InPlaceUnsealer, Octets, SecurityContext
 from saslwrap.errors import ProtocolError, SASLError, UsageError
 from saslwrap.mechanism import ClientMechanism, Mechanism, ServerMechanism
 from saslwrap.properties import QOP, ChannelInfo, SecurityProperties
@@ -193,7 +193,7 @@ class _Sealing(InPlaceSealer):
         self._context = context
         self._way = way
 
-    def seal(self, message: memoryview) -> bytes:
+    def seal(self, message: Octets) -> bytes:
         plaintext = bytes(message)
         with self._way.noting_failures():
             token = self._context.seal(message)
@@ -215,7 +215,7 @@ class _Unsealing(InPlaceUnsealer):
         self._context = context
         self._way = way
 
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         sealed = bytes(token)
         with self._way.noting_failures(sealed):
             message = self._context.unseal(token)

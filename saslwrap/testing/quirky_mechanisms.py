@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final
 
-from saslwrap.context import SecurityContext
+from saslwrap.context import Octets, SecurityContext
 from saslwrap.errors import (
     AuthenticationError,
     IntegrityError,
@@ -148,7 +148,7 @@ class _Discarding:
         self._context: Final = context
         self._discarded = False
 
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         if self._discarded:
             raise OutOfSequenceError
         try:

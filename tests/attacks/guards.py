@@ -46,7 +46,8 @@ LIMIT = "if length > self.limit:"
 TRUNCATED = "if self._eof and arrived:"
 HEADER = "if arrived >= LENGTH_OCTETS:"
 WHOLE = "if arrived >= LENGTH_OCTETS + length:"
-STORE = "self._buffer += octets(data)"
+STORE = "self._buffer += data if type(data) is bytes else octets(data)"
+CONSUMED = "del self._buffer[: self._end]"
 LENGTH = 'length = int.from_bytes(self._buffer[:LENGTH_OCTETS], "big")'
 
 no_limit = Guard(FRAMING, LIMIT, "if False:")
@@ -72,18 +73,18 @@ not_latched = Guard(CONTEXT, "self.close()", "pass")
 keys_kept = Guard(CONTEXT, "self._sealer = self._unsealer = None", "pass")
 all_together = Guard(
     CONTEXT,
-    "if not lock.acquire(blocking=False):",
-    "if lock.acquire(blocking=False) is None:",
+    "if not lock.acquire(False):",
+    "if lock.acquire(False) is None:",
 )
 writers_together = Guard(
     LAYER,
-    "if not self._sending.acquire(blocking=False):",
-    "if self._sending.acquire(blocking=False) is None:",
+    "if not self._sending.acquire(False):",
+    "if self._sending.acquire(False) is None:",
 )
 readers_together = Guard(
     LAYER,
-    "if not self._reading.acquire(blocking=False):",
-    "if self._reading.acquire(blocking=False) is None:",
+    "if not self._reading.acquire(False):",
+    "if self._reading.acquire(False) is None:",
 )
 frames_forgotten = Guard(LAYER, "if not spent:", "if True:")
 plaintext_dropped = Guard(LAYER, "if self._offset == len(self._plaintext):", "if True:")
@@ -149,7 +150,7 @@ GUARDS: list[tuple[str, Guard]] = [
     (A + "4_any_split_of_two_frames_gives_the_same[rc4]", header_unseen),
     (
         A + "4_any_split_of_two_frames_gives_the_same[rc4]",
-        Guard(FRAMING, "del self._buffer[:end]", "self._buffer.clear()"),
+        Guard(FRAMING, CONSUMED, "self._buffer.clear()"),
     ),
     (A + "4_octet_by_octet_gives_the_same[rc4]", header_unseen),
     (
@@ -158,11 +159,11 @@ GUARDS: list[tuple[str, Guard]] = [
     ),
     (
         A + "5_many_frames_in_one_read_all_come_in_order[rc4]",
-        Guard(FRAMING, "end = LENGTH_OCTETS + len(self._token)", "end = len(self._buffer)"),
+        Guard(FRAMING, "self._end = LENGTH_OCTETS + length", "self._end = arrived"),
     ),
     (
         A + "5_many_frames_in_one_read_cost_linear_work",
-        Guard(FRAMING, "del self._buffer[:end]", "self._buffer = self._buffer[end:]"),
+        Guard(FRAMING, CONSUMED, "self._buffer = self._buffer[self._end :]"),
     ),
     (
         A + "6_frame_behind_the_success_line_goes_to_the_layer[rc4]",
@@ -820,7 +821,7 @@ GUARDS: list[tuple[str, Guard]] = [
     ),
     (
         G + "7_data_over_the_maximum_message_is_split[rc4]",
-        Guard(LAYER, "for start in range(0, len(view), step):", "for start in (0,):"),
+        Guard(LAYER, "if type(data) is bytes and len(data) <= step:", "if True:"),
     ),
     (
         G + "7_data_over_the_maximum_message_is_split[des]",
@@ -928,14 +929,14 @@ GUARDS: list[tuple[str, Guard]] = [
     ),
     (
         H + "sealing_advances_the_keystream_by_length_plus_10[rc4]",
-        Guard(TOKENS, "return self._update(message),", "return self._update(message), mac or"),
+        Guard(TOKENS, "(message), self._update(mac), trailer", "(message), mac, trailer"),
     ),
     (
         H + "unsealing_advances_the_keystream_by_length_plus_10[rc4]",
         Guard(
             TOKENS,
-            "self._update(body[-MAC_OCTETS:]), True",
-            "self._update(bytes(3) + body[-MAC_OCTETS:])[3:], True",
+            "return message, self._update(mac), True",
+            "return message, self._update(bytes(3) + mac)[3:], True",
         ),
     ),
     (

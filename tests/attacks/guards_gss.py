@@ -235,7 +235,7 @@ KERBEROS_GUARDS: list[tuple[str, Guard]] = [
     (C + "tokens_out_of_turn_are_refused[signed-client-swapped]", errors_pass),
     (
         C + "token_of_the_caller_is_left_as_it_is[signed-client]",
-        Guard(LAYER, "self._gss.unwrap(token.tobytes())", "self._gss.unwrap(token.obj)"),
+        Guard(LAYER, "unwrap(memoryview(token).tobytes())", "unwrap(memoryview(token).obj)"),
     ),
     (
         C + "word_on_layers_is_left_as_it_is[server]",

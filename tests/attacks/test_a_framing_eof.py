@@ -64,7 +64,7 @@ def test_a3_end_inside_the_token_is_truncation_without_plaintext(protection: str
 @every_protection
 def test_a4_any_split_of_two_frames_gives_the_same(protection: str) -> None:
     """Guard: saslwrap/framing.py: if arrived >= LENGTH_OCTETS:
-    Guard: saslwrap/framing.py: del self._buffer[:end]
+    Guard: saslwrap/framing.py: del self._buffer[: self._end]
     """
     size = len(b"".join(wire(layer_pair(protection).client, b"first", b"second one")))
     for split in range(size + 1):
@@ -92,7 +92,7 @@ def test_a4_octet_by_octet_gives_the_same(protection: str) -> None:
 
 @every_protection
 def test_a5_many_frames_in_one_read_all_come_in_order(protection: str) -> None:
-    """Guard: saslwrap/framing.py: end = LENGTH_OCTETS + len(self._token)"""
+    """Guard: saslwrap/framing.py: self._end = LENGTH_OCTETS + length"""
     client, server = layer_pair(protection)
     messages = [b"message %d" % number for number in range(200)]
     server.receive_data(b"".join(wire(client, *messages)))
@@ -101,7 +101,7 @@ def test_a5_many_frames_in_one_read_all_come_in_order(protection: str) -> None:
 
 
 def test_a5_many_frames_in_one_read_cost_linear_work() -> None:
-    """Guard: saslwrap/framing.py: del self._buffer[:end]"""
+    """Guard: saslwrap/framing.py: del self._buffer[: self._end]"""
 
     def work(frames: int) -> int:
         client, server = layer_pair("auth-int")

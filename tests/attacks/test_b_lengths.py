@@ -134,7 +134,7 @@ def test_b6_length_that_wraps_or_turns_negative_is_refused(protection: str, anno
 
 @every_protection
 def test_b7_announced_16_mib_then_silence_allocates_nothing(protection: str) -> None:
-    """Guard: saslwrap/framing.py: self._buffer += octets(data)"""
+    """Guard: saslwrap/framing.py: self._buffer += data if type(data) is bytes else octets(data)"""
     layer = victim(protection, maxbuf=MAXBUF)
 
     def announce() -> None:
@@ -165,14 +165,14 @@ def dribble(layer: SecurityLayer, octets: int) -> None:
 
 @every_protection
 def test_b8_dribbled_16_mib_take_memory_for_what_arrived(protection: str) -> None:
-    """Guard: saslwrap/framing.py: self._buffer += octets(data)"""
+    """Guard: saslwrap/framing.py: self._buffer += data if type(data) is bytes else octets(data)"""
     layer = victim(protection, maxbuf=MAXBUF)
     arrived = 20_000
     assert peak(lambda: dribble(layer, arrived)) < 2 * arrived + 8192
 
 
 def test_b8_dribbled_16_mib_cost_linear_work() -> None:
-    """Guard: saslwrap/framing.py: self._buffer += octets(data)
+    """Guard: saslwrap/framing.py: self._buffer += data if type(data) is bytes else octets(data)
     Guard: saslwrap/framing.py: length = int.from_bytes(self._buffer[:LENGTH_OCTETS], "big")
     """
 

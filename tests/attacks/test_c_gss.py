@@ -163,7 +163,7 @@ def test_c10_token_of_another_session_is_refused(layer: str, role: Role) -> None
 def test_c10_token_of_the_caller_is_left_as_it_is(layer: str, role: Role) -> None:
     """MIT krb5 works in place: two who share the octets would see them change.
 
-    Guard: saslwrap/mechanisms/gss/layer.py: self._gss.unwrap(token.tobytes())
+    Guard: saslwrap/mechanisms/gss/layer.py: unwrap(memoryview(token).tobytes())
     """
     attack = session(layer, role)
     token = attack.token()

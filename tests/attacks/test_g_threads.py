@@ -34,7 +34,7 @@ MILLION = 1_000_000
 
 @every_protection
 def test_g3_second_sealer_is_refused_at_once(protection: str) -> None:
-    """Guard: saslwrap/context.py: if not lock.acquire(blocking=False):"""
+    """Guard: saslwrap/context.py: if not lock.acquire(False):"""
     client, server = context_pair(protection)
     gate = Gate(sealer_of(client))
     with held_inside(gate, lambda: client.seal(b"first")) as first:
@@ -47,7 +47,7 @@ def test_g3_second_sealer_is_refused_at_once(protection: str) -> None:
 
 @every_protection
 def test_g3_second_unsealer_is_refused_at_once(protection: str) -> None:
-    """Guard: saslwrap/context.py: if not lock.acquire(blocking=False):"""
+    """Guard: saslwrap/context.py: if not lock.acquire(False):"""
     client, server = context_pair(protection)
     first, second = client.seal(b"first"), client.seal(b"second")
     gate = Gate(unsealer_of(server))
@@ -73,7 +73,7 @@ def test_g3_sealer_and_unsealer_are_at_work_together(protection: str) -> None:
 def test_g3_second_writer_is_refused_between_two_frames_too(
     protection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guard: saslwrap/layer.py: if not self._sending.acquire(blocking=False):"""
+    """Guard: saslwrap/layer.py: if not self._sending.acquire(False):"""
     client, server = layer_pair(protection, server_maxbuf=64)
     with (
         between_frames(monkeypatch, "seal") as gate,
@@ -88,7 +88,7 @@ def test_g3_second_writer_is_refused_between_two_frames_too(
 def test_g3_second_reader_is_refused_before_it_decodes(
     protection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guard: saslwrap/layer.py: if not self._reading.acquire(blocking=False):"""
+    """Guard: saslwrap/layer.py: if not self._reading.acquire(False):"""
     client, server = layer_pair(protection)
     server.receive_data(b"".join(wire(client, b"first", b"second")))
     with (
@@ -122,7 +122,7 @@ def insist(call: Callable[[], T]) -> T:
 
 @every_protection
 def test_g3_rivals_that_seal_freely_lose_no_number(protection: str) -> None:
-    """Guard: saslwrap/context.py: if not lock.acquire(blocking=False):"""
+    """Guard: saslwrap/context.py: if not lock.acquire(False):"""
     client, server = context_pair(protection)
     message = bytes(16384)  # over 2 KiB the primitives let other threads run
     together = Barrier(3)
@@ -140,7 +140,7 @@ def test_g3_rivals_that_seal_freely_lose_no_number(protection: str) -> None:
 
 @every_protection
 def test_g3_rivals_that_send_freely_mix_no_frames(protection: str) -> None:
-    """Guard: saslwrap/layer.py: if not self._sending.acquire(blocking=False):"""
+    """Guard: saslwrap/layer.py: if not self._sending.acquire(False):"""
     client, server = layer_pair(protection, server_maxbuf=4102)
     together = Barrier(3)
 
@@ -208,7 +208,7 @@ def unseal_both_ways(pair: ContextPair, batches: SimpleQueue[Batch], room: Semap
 def test_g3_million_frames_each_way_by_two_threads_and_rivals_lose_no_number() -> None:
     """One thread seals for both ends, one unseals for both; a third finds each direction busy.
 
-    Guard: saslwrap/context.py: if not lock.acquire(blocking=False):
+    Guard: saslwrap/context.py: if not lock.acquire(False):
     """
     pair, rival = context_pair("rc4"), Rival()
     for context in pair:

@@ -35,7 +35,7 @@ def xor(one: bytes, other: bytes) -> bytes:
 
 @pytest.mark.parametrize("protection", RC4)
 def test_h_sealing_advances_the_keystream_by_length_plus_10(protection: str) -> None:
-    """Guard: saslwrap/mechanisms/digest_md5/context.py: return self._update(message),"""
+    """Guard: saslwrap/mechanisms/digest_md5/context.py: (message), self._update(mac), trailer"""
     context = victim(protection, is_client=True).context
     forger = Forger("auth-int")  # of the same keys, to know the MAC
     stream = keystream(protection, sum(LENGTHS) + 10 * len(LENGTHS))
@@ -51,7 +51,7 @@ def test_h_sealing_advances_the_keystream_by_length_plus_10(protection: str) -> 
 
 @pytest.mark.parametrize("protection", RC4)
 def test_h_unsealing_advances_the_keystream_by_length_plus_10(protection: str) -> None:
-    """Guard: saslwrap/mechanisms/digest_md5/context.py: self._update(body[-MAC_OCTETS:]), True"""
+    """Guard: saslwrap/mechanisms/digest_md5/context.py: return message, self._update(mac), True"""
     context = victim(protection).context
     forger = Forger("auth-int")
     stream = keystream(protection, sum(LENGTHS) + 10 * len(LENGTHS))

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.ciphers import CipherContext
 from cryptography.hazmat.primitives.hashes import MD5
 from cryptography.hazmat.primitives.hmac import HMAC
 
-from saslwrap.context import Buffer, InPlaceSealer, InPlaceUnsealer, SecurityContext
+from saslwrap.context import Buffer, InPlaceSealer, InPlaceUnsealer, Octets, SecurityContext
 from saslwrap.errors import IntegrityError, OutOfSequenceError, UsageError
 from saslwrap.mechanisms.digest_md5.ciphers import CipherSpec
 from saslwrap.mechanisms.digest_md5.keys import integrity_keys, sealing_keys
@@ -68,14 +68,14 @@ class _Transform(Protocol):
     or two.
     """
 
-    def protect(self, message: memoryview, mac: bytes) -> tuple[Buffer, ...]:
-        """Give the body, in parts."""
+    def protect(self, message: Octets, mac: bytes, trailer: bytes) -> bytes:
+        """Give the token."""
 
     def protect_in_place(self, message: memoryview, mac: bytes) -> bytes:
         """Put the first octets of the body where the message was; give the rest of it."""
 
-    def recover(self, body: memoryview) -> tuple[bytes, bytes, bool]:
-        """Give message, MAC, and whether the body was well formed."""
+    def recover(self, token: Octets) -> tuple[bytes, bytes, bool]:
+        """Give message, MAC, and whether the token's body was well formed."""
 
     def recover_in_place(self, body: memoryview) -> tuple[int, bytes, bool]:
         """Put the message first in the body; give its length, MAC, and if it was well formed."""
@@ -84,14 +84,15 @@ class _Transform(Protocol):
 class _Clear:
     """auth-int: as they are."""
 
-    def protect(self, message: memoryview, mac: bytes) -> tuple[Buffer, ...]:
-        return message, mac
+    def protect(self, message: Octets, mac: bytes, trailer: bytes) -> bytes:
+        return b"".join((message, mac, trailer))
 
     def protect_in_place(self, message: memoryview, mac: bytes) -> bytes:
         return mac
 
-    def recover(self, body: memoryview) -> tuple[bytes, bytes, bool]:
-        return bytes(body[:-MAC_OCTETS]), bytes(body[-MAC_OCTETS:]), True
+    def recover(self, token: Octets) -> tuple[bytes, bytes, bool]:
+        mac = token[-SIGNATURE_OCTETS:-TRAILER_OCTETS]
+        return bytes(token[:-SIGNATURE_OCTETS]), bytes(mac), True
 
     def recover_in_place(self, body: memoryview) -> tuple[int, bytes, bool]:
         return len(body) - MAC_OCTETS, bytes(body[-MAC_OCTETS:]), True
@@ -104,15 +105,17 @@ class _Stream:
         self._update = cipher.update
         self._update_into = cipher.update_into
 
-    def protect(self, message: memoryview, mac: bytes) -> tuple[Buffer, ...]:
-        return self._update(message), self._update(mac)
+    def protect(self, message: Octets, mac: bytes, trailer: bytes) -> bytes:
+        return b"".join((self._update(message), self._update(mac), trailer))
 
     def protect_in_place(self, message: memoryview, mac: bytes) -> bytes:
         self._update_into(message, message)
         return self._update(mac)
 
-    def recover(self, body: memoryview) -> tuple[bytes, bytes, bool]:
-        return self._update(body[:-MAC_OCTETS]), self._update(body[-MAC_OCTETS:]), True
+    def recover(self, token: Octets) -> tuple[bytes, bytes, bool]:
+        message = self._update(token[:-SIGNATURE_OCTETS])
+        mac = token[-SIGNATURE_OCTETS:-TRAILER_OCTETS]
+        return message, self._update(mac), True
 
     def recover_in_place(self, body: memoryview) -> tuple[int, bytes, bool]:
         self._update_into(body, body)
@@ -126,8 +129,8 @@ class _Block:
         self._update = cipher.update
         self._update_into = cipher.update_into
 
-    def protect(self, message: memoryview, mac: bytes) -> tuple[Buffer, ...]:
-        return (self._update(b"".join((message, _padding(len(message)), mac))),)
+    def protect(self, message: Octets, mac: bytes, trailer: bytes) -> bytes:
+        return self._update(b"".join((message, _padding(len(message)), mac))) + trailer
 
     def protect_in_place(self, message: memoryview, mac: bytes) -> bytes:
         whole = max(len(message) - BLOCK_OCTETS + 1, 0) // BLOCK_OCTETS * BLOCK_OCTETS
@@ -139,11 +142,11 @@ class _Block:
         message[whole:] = rest[:split]
         return rest[split:]
 
-    def recover(self, body: memoryview) -> tuple[bytes, bytes, bool]:
-        plain = self._update(body)
-        padded, mac = plain[:-MAC_OCTETS], plain[-MAC_OCTETS:]
-        length, well_formed = padding_length(padded[-BLOCK_OCTETS:])
-        return padded[:-length], mac, well_formed
+    def recover(self, token: Octets) -> tuple[bytes, bytes, bool]:
+        plain = self._update(token[:-TRAILER_OCTETS])
+        mac = plain[-MAC_OCTETS:]
+        length, well_formed = padding_length(plain[-MAC_OCTETS - BLOCK_OCTETS : -MAC_OCTETS])
+        return plain[: -MAC_OCTETS - length], mac, well_formed
 
     def recover_in_place(self, body: memoryview) -> tuple[int, bytes, bool]:
         self._update_into(body[:-BLOCK_OCTETS], body)
@@ -214,11 +217,11 @@ class DigestSealer(_Direction, InPlaceSealer):
         super().__init__(integrity_key, wraps=wraps)
         self._transform = transform
 
-    def seal(self, message: memoryview) -> bytes:
+    def seal(self, message: Octets) -> bytes:
         """Return the token of `message`."""
         sequence = self._spend()
         mac = self._mac(sequence, message)
-        return b"".join((*self._transform.protect(message, mac), TYPE, sequence))
+        return self._transform.protect(message, mac, TYPE + sequence)
 
     def seal_in_place(self, message: memoryview) -> bytes:
         """Put the first octets of the token where `message` is; return the rest of it."""
@@ -244,10 +247,10 @@ class DigestUnsealer(_Direction, InPlaceUnsealer):
         self._block_size = block_size
         self.shortest: int = shortest_token(block_size)
 
-    def unseal(self, token: memoryview) -> bytes:
+    def unseal(self, token: Octets) -> bytes:
         """Return the message of `token`."""
         sequence = self._expect(token)
-        message, received, well_formed = self._transform.recover(token[:-TRAILER_OCTETS])
+        message, received, well_formed = self._transform.recover(token)
         self._authenticate(sequence, message, received, well_formed)
         return message
 
@@ -268,7 +271,7 @@ class DigestUnsealer(_Direction, InPlaceUnsealer):
         sequence = self._expect(signature)
         self._authenticate(sequence, message, bytes(signature[:-TRAILER_OCTETS]), True)
 
-    def _expect(self, token: memoryview) -> bytes:
+    def _expect(self, token: Octets) -> bytes:
         """Hold what is in clear against what is due; give the sequence number."""
         if len(token) < self.shortest or (len(token) - TRAILER_OCTETS) % self._block_size:
             raise IntegrityError

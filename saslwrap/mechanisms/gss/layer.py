@@ -17,7 +17,7 @@ The latch, without which GSS would go on after a failure, is the context's.
 
 from __future__ import annotations
 
-from saslwrap.context import SecurityContext
+from saslwrap.context import Octets, SecurityContext
 from saslwrap.errors import IntegrityError, NegotiationError, SASLError, UsageError
 from saslwrap.mechanisms.gss.provider import Flag, GSSContext, is_installed
 from saslwrap.mechanisms.gss.tokens import MAX_TOKEN
@@ -51,8 +51,8 @@ class _GSSSealer:
         self._encrypt = encrypt
         self._peer_maxbuf = peer_maxbuf
 
-    def seal(self, message: memoryview) -> bytes:
-        token, encrypted = self._gss.wrap(message.tobytes(), encrypt=self._encrypt)
+    def seal(self, message: Octets) -> bytes:
+        token, encrypted = self._gss.wrap(bytes(message), encrypt=self._encrypt)
         if self._encrypt and not encrypted:
             raise SASLError("GSS did not encrypt the message, so it was not sent")
         if len(token) > self._peer_maxbuf:
@@ -68,8 +68,8 @@ class _GSSUnsealer:
         self._gss = gss
         self._encrypted = encrypted
 
-    def unseal(self, token: memoryview) -> bytes:
-        message, encrypted = self._gss.unwrap(token.tobytes())
+    def unseal(self, token: Octets) -> bytes:
+        message, encrypted = self._gss.unwrap(memoryview(token).tobytes())
         if self._encrypted and not encrypted:
             raise IntegrityError
         return message
