@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.plot import draw
-from tests.bench.report import HEADING, line_of, machine, summary
+from tests.bench.records import records
+from tests.bench.report import HEADING, line_of, machine, record_line, summary
 from tests.bench.row import Row, run_row
 from tests.bench.rows import ROWS
 from tests.bench.stable import Stable
@@ -27,8 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return say(*(f"{row.name:40} {row.what}" for row in rows))
     say(HEADING)
     found = list(_run(rows, options.pairs, options.scale))
+    noted = list(records(options.scale)) if options.records else []
+    say(*map(record_line, noted))
     if options.json:
-        text = json.dumps({"machine": machine(), "rows": found}, indent=1)
+        everything = {"machine": machine(), "rows": found, "records": noted}
+        text = json.dumps(everything, indent=1)
         options.json.write_text(text + "\n", encoding="utf-8")
     if options.plot:
         draw(found, options.plot)
@@ -41,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="only name them")
     parser.add_argument("--pairs", type=int, default=20, help="how many bursts of each")
     parser.add_argument("--scale", type=float, default=1, help="of the bursts' length")
+    parser.add_argument("--records", action="store_true", help="login, copies, memory")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     return parser

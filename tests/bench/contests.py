@@ -12,6 +12,7 @@ from tests.bench.cyrus import start_cyrus
 from tests.bench.gss import gss_calls, raw_calls
 from tests.bench.imports import import_dependencies
 from tests.bench.jdk import start_jdk
+from tests.bench.logins import Server, our_login, their_login
 from tests.bench.loopback import start_loopback
 from tests.bench.ours import context_calls, layer_calls, slower_call
 from tests.bench.primitives import primitive_calls
@@ -65,6 +66,12 @@ def shell_and_calls(protection: str, size: int, stable: Stable) -> Both:
     """Two processes over the loopback; the slower of what each does at the least."""
     shell = stable.get(start_loopback, f"asyncio-{protection}")
     return shell.contestant(size), slower_call(protection, size)
+
+
+def logins(stable: Stable) -> Both:
+    """OpenLDAP's client, as a process."""
+    slapd = stable.get(Server).slapd
+    return our_login(slapd), their_login(slapd)
 
 
 def frames(size: int, stable: Stable) -> Both:

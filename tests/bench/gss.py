@@ -5,7 +5,6 @@ Both are established the same way, ask for the same, and seal with AES-256.
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -35,17 +34,9 @@ class _Home:
             program(name)  # raises what to install
         with ExitStack() as stack:
             realm = stack.enter_context(Realm())
-            cache = folder / "ccache"
-            realm.kinit(ALICE.username, ALICE.password, cache=cache)
-            before = dict(os.environ)
-            os.environ.update(realm.environment, KRB5CCNAME=f"FILE:{cache}")
-            stack.callback(_restore, before)
+            realm.kinit(ALICE.username, ALICE.password)
+            stack.enter_context(realm.active())
             self.close = stack.pop_all().close
-
-
-def _restore(environment: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
 
 
 def gss_calls(stable: Stable, size: int) -> dict[str, Contestant]:

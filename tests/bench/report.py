@@ -6,6 +6,7 @@ import os
 import platform
 import ssl
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from statistics import median
@@ -14,7 +15,7 @@ from typing import Any
 from tests.bench.cost import Clock, Cost
 from tests.bench.row import Result, Row
 
-__all__ = ["HEADING", "line_of", "machine", "summary"]
+__all__ = ["HEADING", "line_of", "machine", "record_line", "summary"]
 
 CLOCKS: tuple[Clock, ...] = ("cpu", "wall")
 
@@ -65,6 +66,14 @@ def summary(result: Result) -> dict[str, Any]:
         "peer": {clock: median(cost.on(clock) for cost in result.theirs) for clock in CLOCKS},
         "ratios": {clock: result.ratios(clock) for clock in CLOCKS},
     }
+
+
+def record_line(record: Mapping[str, Any]) -> str:
+    """One thing that is for the record, for people."""
+    if "value" in record:
+        return f"{record['name']}: {record['value']:.0f}"
+    lines = (f"    {times} x {line}" for line, times in record["lines"].items())
+    return "\n".join([f"{record['name']}:", *lines])
 
 
 def machine() -> dict[str, Any]:

@@ -112,6 +112,13 @@ def over_loopback() -> Iterator[Row]:
         aim=0.9,
         octets=64000,
     )
+    yield Row(
+        "login-ldapsearch",
+        "a login and a search at slapd, time / ldapsearch, its process included",
+        contests.logins,
+        5,
+        figure="time",
+    )
 
 
 #: How many octets arrive at a time, and those of a frame.

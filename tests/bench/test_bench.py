@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from saslwrap.framing import FrameDecoder
 from tests.bench import contests
 from tests.bench.__main__ import main
+from tests.bench.copies import SIZE, copies_of, inbound, outbound
 from tests.bench.cost import Cost
 from tests.bench.interval import median_interval
 from tests.bench.row import Result, Row, Verdict, run_row
@@ -128,11 +130,40 @@ def test_the_command_reports_as_text_json_and_picture(
     assert picture.read_text().startswith("<?xml")
 
 
+@pytest.mark.parametrize(
+    ("protection", "sent", "received"), [("auth-int", 1, 2), ("rc4", 2, 2), ("3des", 2, 3)]
+)
+def test_the_payload_is_copied_no_more_than_is_said(
+    protection: str, sent: int, received: int
+) -> None:
+    """The guard: of what is received, one is the reassembly; the cipher's output counts."""
+    assert sum(outbound(protection).values()) == sent
+    assert sum(inbound(protection).values()) == received
+
+
+def test_a_copy_is_found_by_its_line() -> None:
+    """The control: what the decoder gives up is a copy of all that it holds."""
+    decoder = FrameDecoder(2 * SIZE)
+    decoder.receive_data(bytes(SIZE))
+    (line,) = copies_of(decoder.clear)
+    assert line.startswith("framing.py: rest, self._buffer = bytes(self._buffer)")
+
+
+def test_the_records_are_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    options = ["--scale", "0", "--pairs", "1", "--json", str(figures)]
+    main(["--rows", "rc4-65000-seal-primitives", "--records", *options])
+    assert "login in memory, both sides, us: " in capsys.readouterr().out
+    noted = json.loads(figures.read_text())["records"]
+    idle, half = (record["value"] for record in noted[-2:])
+    assert 30_000 < half - idle < 65_000
+
+
 def test_a_peer_that_is_not_installed_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr("tests.peers.support._SYSTEM_FOLDERS", ())
+    monkeypatch.setattr("saslwrap.testing._processes._SYSTEM_FOLDERS", ())
     main(["--rows", "rc4-64-seal-cyrus", "--scale", "0"])
     said = capsys.readouterr().out
     assert "not measured: rc4 64 B" in said
