@@ -655,8 +655,8 @@ def test_the_server_aborts_before_a_login(before: bytes) -> None:
 
 
 def converse(
-    client: IMAPAuthenticate,
-    server: IMAPAuthenticateServer,
+    client: Exchange,
+    server: Exchange,
     pieces: Sequence[int],
     stop_before: bytes = b"\xff",
 ) -> list[Event]:

@@ -23,6 +23,8 @@ from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
 from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer
 from saslwrap.protocols.ldap_login import LDAPLogin
 from saslwrap.protocols.ldap_messages import ResultCode, decode, encode, result
+from saslwrap.protocols.pop3 import POP3Auth, POP3AuthServer
+from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
 from saslwrap.testing import MechanismPair, check_exchange, mechanism_pair
 from saslwrap.testing.checks.exchange import RULES
 from saslwrap.testing.pairs import HOST, USERNAME, properties_for
@@ -432,7 +434,15 @@ def imap_ir(client: ClientMechanism, server: ServerMechanism) -> Halves:
     return IMAPAuthenticate(client, initial_response=True), server_half
 
 
-WRAPS: list[Wrap] = [ldap, ldap_login, imap, imap_ir]
+def pop3(client: ClientMechanism, server: ServerMechanism) -> Halves:
+    return POP3Auth(client), POP3AuthServer({server.name: lambda: server})
+
+
+def sieve(client: ClientMechanism, server: ServerMechanism) -> Halves:
+    return SieveAuthenticate(client), SieveAuthenticateServer({server.name: lambda: server})
+
+
+WRAPS: list[Wrap] = [ldap, ldap_login, imap, imap_ir, pop3, sieve]
 
 
 def refused_pair(protection: str) -> MechanismPair:

@@ -191,9 +191,12 @@ class LineLoginServer(Lines):
 
     def _result(self, status: str, text: str, before: str = "") -> Send:
         """End what the client asked for; `before` are whole lines."""
-        self._unanswered = self._challenging = False
         line = before + self._result_line(status, one_line(text)) + "\r\n"
-        return Send(line.encode("ascii", "replace"))
+        return self._answered(line.encode("ascii", "replace"))
+
+    def _answered(self, data: bytes) -> Send:
+        self._unanswered = self._challenging = False
+        return Send(data)
 
     def _result_line(self, status: str, text: str) -> str:
         return f"{status} {text}"

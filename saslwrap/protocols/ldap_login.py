@@ -14,11 +14,12 @@ again; if it has a mechanism that would have been chosen, somebody struck it out
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from saslwrap.errors import NegotiationError, ProtocolError, SASLError, UsageError
 from saslwrap.exchange import Event, Exchange, Script, Send
 from saslwrap.mechanism import ClientMechanism, choose_mechanism
+from saslwrap.protocols._follow_up import FollowUp
 from saslwrap.protocols.ldap import LDAPBind
 from saslwrap.protocols.ldap_messages import MAX_MESSAGE_ID, ResultCode, decode, encode, measure
 
@@ -179,11 +180,11 @@ class LDAPLogin(LDAPBind):
             raise DowngradeError(best, self._client.name)
 
 
-class _Confirmation(Exchange):
-    """The second reading of the list: no login, but carried by a driver like one."""
+class _Confirmation(FollowUp):
+    """The second reading of the list."""
 
     def __init__(self, login: LDAPLogin) -> None:
-        super().__init__(None)
+        super().__init__()
         self._login = login
 
     def _run(self) -> Script:
@@ -195,9 +196,3 @@ class _Confirmation(Exchange):
 
     def _measure(self, buffer: bytearray) -> int | None:
         return measure(buffer, self._login.PDU_LIMIT)
-
-    def _abort_message(self) -> bytes:
-        return b""
-
-    def _aborted(self) -> NoReturn:
-        raise UsageError("the login is over; there is nothing to abort")

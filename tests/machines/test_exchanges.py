@@ -31,6 +31,8 @@ from saslwrap import (
 )
 from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
 from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer
+from saslwrap.protocols.pop3 import POP3Auth, POP3AuthServer
+from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
 from tests.machines.direction import alter, amounts, kinds, other, places, sides
 from tests.machines.logins import DIGEST_MD5, check_agreement
 
@@ -47,6 +49,14 @@ def ldap(client: ClientMechanism, make_server: Callable[[], ServerMechanism]) ->
 def imap(client: ClientMechanism, make_server: Callable[[], ServerMechanism]) -> Halves:
     server = IMAPAuthenticateServer({"DIGEST-MD5": make_server})
     return IMAPAuthenticate(client, initial_response=True), server
+
+
+def pop3(client: ClientMechanism, make_server: Callable[[], ServerMechanism]) -> Halves:
+    return POP3Auth(client), POP3AuthServer({"DIGEST-MD5": make_server})
+
+
+def sieve(client: ClientMechanism, make_server: Callable[[], ServerMechanism]) -> Halves:
+    return SieveAuthenticate(client), SieveAuthenticateServer({"DIGEST-MD5": make_server})
 
 
 class ExchangeMachine(RuleBasedStateMachine):
@@ -184,7 +194,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             assert check_agreement(client.context, server.context) or not self.untouched
 
 
-@pytest.mark.parametrize("make", [ldap, imap])
+@pytest.mark.parametrize("make", [ldap, imap, pop3, sieve])
 def test_a_login_over(make: MakeHalves) -> None:
     machine = cast("Any", partial(ExchangeMachine, make))
     run_state_machine_as_test(

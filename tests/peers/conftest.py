@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.peers.cyrus import cyrus as cyrus
+from tests.peers.cyrus import eager_cyrus as eager_cyrus
 from tests.peers.cyrus import gss_cyrus as gss_cyrus
 from tests.peers.samba import samba as samba
 from tests.peers.slapd import Slapd

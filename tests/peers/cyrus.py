@@ -1,4 +1,4 @@
-"""A private Cyrus IMAP server, and `imtest`, the client beside it.
+"""A private Cyrus server of IMAP, POP3, ManageSieve and LMTP, and `imtest`, the client beside it.
 
 Observed with cyrus-imapd 3.6.1 and Cyrus SASL 2.1.28:
 
@@ -8,12 +8,18 @@ Observed with cyrus-imapd 3.6.1 and Cyrus SASL 2.1.28:
 - rspauth is a challenge. The tagged OK is in clear; what follows it is sealed, a frame for each
   flush of the server's output.
 - The OK has a CAPABILITY code where no layer was negotiated, and none where one was.
+- timsieved sends challenges as literals, rspauth with its OK. It says its capabilities again under
+  the layer only with `sieve_sasl_send_unsolicited_capability`; it knows NOOP's tag. It refuses who
+  has no INBOX.
+- lmtpd offers AUTH to LHLO. Its 235 has no enhanced status code.
 - `*`: "BAD Client canceled authentication". Unknown mechanism: "NO no mechanism available". Wrong
   password, unknown user: "NO authentication failure".
 
 imtest (`-v` shows what it says) asks for capabilities, logs in, and asks again under the layer: it
 warns of a man in the middle if the `AUTH=` names are others then. It announces maxbuf=1024. After a
-refusal it goes on as if there was a layer, and ends with "prot layer failure".
+refusal it goes on as if there was a layer, and ends with "prot layer failure". Under other names it
+speaks other protocols: pop3test, sivtest, smtptest and lmtptest. sivtest hears a challenge only if
+it is a literal, and what arrives together with the OK it takes for text, sealed or not.
 
 The server changes to the user that its package has made, and only root can let it: elsewhere its
 tests are skipped.
@@ -55,9 +61,11 @@ if TYPE_CHECKING:
 
 USERS = (ALICE, BOB)
 
+SERVICES = {"imap": "imapd", "pop3": "pop3d", "sieve": "timsieved", "lmtp": "lmtpd"}
+"""Service to the program that serves it."""
+
 _USER = "cyrus"
 _TOOLS = Path("/usr/lib/cyrus/bin")
-_IMTEST = _TOOLS / "imtest"
 
 _IMAPD_CONF = """\
 configdirectory: {folder}/config
@@ -69,6 +77,8 @@ servername: localhost
 allowplaintext: no
 autocreate_quota: 0
 failedloginpause: 0
+lmtp_admins: {admin}
+sievedir: {folder}/scripts
 sasl_mech_list: DIGEST-MD5 GSSAPI
 sasl_pwcheck_method: auxprop
 sasl_auxprop_plugin: sasldb
@@ -79,34 +89,43 @@ START {{
     recover cmd="{tools}/ctl_cyrusdb -C {folder}/imapd.conf -r"
 }}
 SERVICES {{
-    imap cmd="{tools}/imapd -C {folder}/imapd.conf" listen="{address}:{port}" proto="tcp4" prefork=0
-}}
+{services}}}
 EVENTS {{
 }}
+"""
+_SERVICE = """\
+    {name} cmd="{tools}/{program} -C {folder}/imapd.conf" listen="{address}:{port}" proto="tcp4"
 """
 
 
 class Cyrus:
-    """A Cyrus IMAP server of one's own on loopback: private folder, config, mail, port and log.
+    """A Cyrus server of one's own on loopback: private folder, config, mail, port and log.
 
     `USERS` may log in, and each gets an INBOX with the first login. GSSAPI needs the `environment`
-    of a realm that has a key for `imap/localhost`.
+    of a realm that has keys for `imap/localhost` and so on. Alice may deliver mail by LMTP.
     """
 
     programs = ("cyrmaster", "saslpasswd2")
     host = "localhost"
     address = LOOPBACK
 
-    def __init__(self, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, settings: str = "", environment: Mapping[str, str] | None = None) -> None:
+        self._settings = settings
         self._environment = dict(environment or {})
         self._stack = ExitStack()
-        self._port: int | None = None
+        self._ports: dict[str, int] = {}
         self._folder: Path | None = None
 
     @property
     def port(self) -> int:
-        assert self._port is not None, "not started"
-        return self._port
+        """IMAP's."""
+        return self.ports["imap"]
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The port of each of the `SERVICES`."""
+        assert self._ports, "not started"
+        return self._ports
 
     @property
     def folder(self) -> Path:
@@ -120,7 +139,7 @@ class Cyrus:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="cyrus-")))
-            self._port = free_port()
+            self._ports = {name: free_port() for name in SERVICES}
             self._write_config()
             for user in USERS:
                 self._add(user.username, user.password)
@@ -137,14 +156,20 @@ class Cyrus:
         traceback: TracebackType | None,
     ) -> None:
         self._stack.close()
-        self._port = self._folder = None
+        self._ports, self._folder = {}, None
 
     def _write_config(self) -> None:
-        for name in ("config/db", "config/socket", "proc", "lock", "mail"):
+        for name in ("config/db", "config/socket", "proc", "lock", "mail", "scripts"):
             (self.folder / name).mkdir(parents=True)
         values = {"folder": self.folder, "tools": _TOOLS, "address": self.address}
-        (self.folder / "imapd.conf").write_text(_IMAPD_CONF.format(**values))
-        (self.folder / "cyrus.conf").write_text(_CYRUS_CONF.format(**values, port=self.port))
+        services = "".join(
+            _SERVICE.format(**values, name=name, program=program, port=self.ports[name])
+            for name, program in SERVICES.items()
+        )
+        (self.folder / "imapd.conf").write_text(
+            _IMAPD_CONF.format(**values, admin=ALICE.username) + self._settings
+        )
+        (self.folder / "cyrus.conf").write_text(_CYRUS_CONF.format(**values, services=services))
 
     def _add(self, name: str, password: str) -> None:
         done = subprocess.run(
@@ -189,11 +214,15 @@ class Cyrus:
                 env={**os.environ, **self._environment},
             )
         stack.callback(stop_process, process)
-        wait_for_port(process, self.port, self.log)
+        for port in self.ports.values():
+            wait_for_port(process, port, self.log)
 
 
 def require_cyrus() -> None:
     require_program(*Cyrus.programs)
+    for program_name in SERVICES.values():
+        if not (_TOOLS / program_name).exists():
+            unavailable(f"no {_TOOLS / program_name}: apt-get install {PACKAGES['cyrmaster']}")
     require_sasl_plugin("digestmd5")
     require_sasl_plugin("sasldb")
     if os.geteuid() != 0:
@@ -202,8 +231,8 @@ def require_cyrus() -> None:
 
 def require_imtest() -> None:
     require_sasl_plugin("digestmd5")
-    if not _IMTEST.exists():
-        unavailable(f"no {_IMTEST}: apt-get install {PACKAGES['imtest']}")
+    if not (_TOOLS / "imtest").exists():
+        unavailable(f"no {_TOOLS / 'imtest'}: apt-get install {PACKAGES['imtest']}")
 
 
 @contextmanager
@@ -214,11 +243,12 @@ def run_imtest(
     commands: bytes = b"z1 NOOP\r\nz2 LOGOUT\r\n",
     *,
     mechanism: str = "DIGEST-MD5",
+    name: str = "imtest",
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `imtest`, which logs in (by itself it would stop at SSF 128), and sends the commands."""
+    """Run `imtest` under this name; it logs in (by itself up to SSF 128), and sends the commands."""
     process = subprocess.Popen(
         [
-            _IMTEST,
+            _TOOLS / name,
             *("-v", "-p", str(port), "-m", mechanism, "-l", "256"),
             *("-a", username, "-u", username, "-w", password, Cyrus.host),
         ],
@@ -241,6 +271,14 @@ def cyrus() -> Iterator[Cyrus]:
     """A Cyrus IMAP server, one for the whole run."""
     require_cyrus()
     with Cyrus() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def eager_cyrus() -> Iterator[Cyrus]:
+    """The same; its timsieved says its capabilities unasked, as RFC 5804 has it."""
+    require_cyrus()
+    with Cyrus(settings="sieve_sasl_send_unsolicited_capability: yes\n") as server:
         yield server
 
 

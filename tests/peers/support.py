@@ -21,7 +21,7 @@ REQUIRE_PEERS = "SASLWRAP_REQUIRE_PEERS"
 """Environment variable: "1" turns a missing program into a failure."""
 
 PACKAGES = {
-    "cyrmaster": "cyrus-imapd libsasl2-modules sasl2-bin",
+    "cyrmaster": "cyrus-imapd cyrus-pop3d libsasl2-modules sasl2-bin",
     "gcc": "gcc libc6-dev",
     "imtest": "cyrus-clients libsasl2-modules",
     "ip": "iproute2",

@@ -43,12 +43,15 @@ VOLUME = 200_000
 
 
 def digest(
-    user: Credentials = ALICE, protection: str = "rc4", properties: SecurityProperties | None = None
+    user: Credentials = ALICE,
+    protection: str = "rc4",
+    properties: SecurityProperties | None = None,
+    service: str = "imap",
 ) -> DigestMD5Client:
     return DigestMD5Client(
         user.username,
         user.password,
-        service="imap",
+        service=service,
         host=Cyrus.host,
         properties=properties or properties_for(protection),
     )
