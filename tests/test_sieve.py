@@ -212,6 +212,12 @@ def test_a_literal_may_look_like_anything(feed: Feed) -> None:
     assert (exchange.status, exchange.code, exchange.text) == ("OK", "X", 'NO "x"')
 
 
+def test_a_literal_that_looks_like_the_head_of_another(feed: Feed) -> None:
+    exchange = started(AT_ONCE)
+    assert feed(exchange, b"OK {3}\r\n{9}\r\n") == Done()
+    assert exchange.text == "{9}"
+
+
 def test_the_server_hangs_up_inside_a_literal() -> None:
     exchange = started(AT_ONCE)
     exchange.receive_data(b"OK {5}\r\n")

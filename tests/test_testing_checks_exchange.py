@@ -25,6 +25,7 @@ from saslwrap.protocols.ldap_login import LDAPLogin
 from saslwrap.protocols.ldap_messages import ResultCode, decode, encode, result
 from saslwrap.protocols.pop3 import POP3Auth, POP3AuthServer
 from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
+from saslwrap.protocols.smtp import SMTPAuth, SMTPAuthServer
 from saslwrap.testing import MechanismPair, check_exchange, mechanism_pair
 from saslwrap.testing.checks.exchange import RULES
 from saslwrap.testing.pairs import HOST, USERNAME, properties_for
@@ -442,7 +443,11 @@ def sieve(client: ClientMechanism, server: ServerMechanism) -> Halves:
     return SieveAuthenticate(client), SieveAuthenticateServer({server.name: lambda: server})
 
 
-WRAPS: list[Wrap] = [ldap, ldap_login, imap, imap_ir, pop3, sieve]
+def smtp(client: ClientMechanism, server: ServerMechanism) -> Halves:
+    return SMTPAuth(client), SMTPAuthServer({server.name: lambda: server})
+
+
+WRAPS: list[Wrap] = [ldap, ldap_login, imap, imap_ir, pop3, sieve, smtp]
 
 
 def refused_pair(protection: str) -> MechanismPair:

@@ -33,6 +33,7 @@ from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
 from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer
 from saslwrap.protocols.pop3 import POP3Auth, POP3AuthServer
 from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
+from saslwrap.protocols.smtp import SMTPAuth, SMTPAuthServer
 from tests.machines.direction import alter, amounts, kinds, other, places, sides
 from tests.machines.logins import DIGEST_MD5, check_agreement
 
@@ -57,6 +58,10 @@ def pop3(client: ClientMechanism, make_server: Callable[[], ServerMechanism]) ->
 
 def sieve(client: ClientMechanism, make_server: Callable[[], ServerMechanism]) -> Halves:
     return SieveAuthenticate(client), SieveAuthenticateServer({"DIGEST-MD5": make_server})
+
+
+def smtp(client: ClientMechanism, make_server: Callable[[], ServerMechanism]) -> Halves:
+    return SMTPAuth(client), SMTPAuthServer({"DIGEST-MD5": make_server})
 
 
 class ExchangeMachine(RuleBasedStateMachine):
@@ -194,7 +199,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             assert check_agreement(client.context, server.context) or not self.untouched
 
 
-@pytest.mark.parametrize("make", [ldap, imap, pop3, sieve])
+@pytest.mark.parametrize("make", [ldap, imap, pop3, sieve, smtp])
 def test_a_login_over(make: MakeHalves) -> None:
     machine = cast("Any", partial(ExchangeMachine, make))
     run_state_machine_as_test(

@@ -11,7 +11,8 @@ Observed with cyrus-imapd 3.6.1 and Cyrus SASL 2.1.28:
 - timsieved sends challenges as literals, rspauth with its OK. It says its capabilities again under
   the layer only with `sieve_sasl_send_unsolicited_capability`; it knows NOOP's tag. It refuses who
   has no INBOX.
-- lmtpd offers AUTH to LHLO. Its 235 has no enhanced status code.
+- lmtpd offers AUTH to LHLO. Its 235 has no enhanced status code, and what it says of a wrong
+  password is "501 5.5.4 undefined error!".
 - `*`: "BAD Client canceled authentication". Unknown mechanism: "NO no mechanism available". Wrong
   password, unknown user: "NO authentication failure".
 
@@ -245,7 +246,7 @@ def run_imtest(
     mechanism: str = "DIGEST-MD5",
     name: str = "imtest",
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `imtest` under this name; it logs in (by itself up to SSF 128), and sends the commands."""
+    """Run `imtest`, under this name: it logs in (by itself up to SSF 128), and sends commands."""
     process = subprocess.Popen(
         [
             _TOOLS / name,
