@@ -43,6 +43,7 @@ PACKAGES = {
     "slapadd": "slapd libsasl2-modules",
     "slapd": "slapd libsasl2-modules",
     "svn": "subversion libsasl2-modules",
+    "svnadmin": "subversion",
     "svnserve": "subversion libsasl2-modules sasl2-bin",
     "virsh": "libvirt-clients libsasl2-modules",
 }
