@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import imaplib
-import socket
 from typing import TYPE_CHECKING
 
 from aioimaplib import aioimaplib
@@ -14,7 +12,7 @@ from saslwrap.asyncio import start_sasl
 from saslwrap.exchange import Done, NeedData, Send, Step
 from saslwrap.mechanisms.digest_md5 import DigestMD5Client
 from saslwrap.protocols.imap import IMAPAuthenticate
-from saslwrap.sync import SASLSocket, authenticate_socket
+from saslwrap.testing.pairs import PASSWORD, USERNAME
 
 if TYPE_CHECKING:
     from saslwrap.exchange import Exchange
@@ -22,44 +20,21 @@ if TYPE_CHECKING:
 TAG = "LOGIN1"
 
 
+def make_mechanism(
+    username: str = USERNAME,
+    password: str = PASSWORD,
+    properties: SecurityProperties = SecurityProperties(),  # noqa: B008 - frozen
+) -> DigestMD5Client:
+    return DigestMD5Client(
+        username, password, service="imap", host="localhost", properties=properties
+    )
+
+
 def make_login(
     username: str, password: str, properties: SecurityProperties | None = None
 ) -> IMAPAuthenticate:
-    mechanism = DigestMD5Client(
-        username,
-        password,
-        service="imap",
-        host="localhost",
-        properties=properties or SecurityProperties(),
-    )
+    mechanism = make_mechanism(username, password, properties or SecurityProperties())
     return IMAPAuthenticate(mechanism, tag=TAG)
-
-
-class SealedIMAP4(imaplib.IMAP4):
-    """imaplib over a `SASLSocket`, by the methods that it documents for this purpose."""
-
-    def open(self, host: str = "", port: int = 143, timeout: float | None = None) -> None:
-        self.sasl = SASLSocket(socket.create_connection((host, port), timeout), None)
-        self.lines = self.sasl.makefile("rb")
-
-    def read(self, size: int) -> bytes:
-        octets: bytes = self.lines.read(size)
-        return octets
-
-    def readline(self) -> bytes:
-        line: bytes = self.lines.readline()
-        return line
-
-    def send(self, data: bytes) -> None:  # type: ignore[override]
-        self.sasl.sendall(data)
-
-    def shutdown(self) -> None:
-        self.lines.close()
-        self.sasl.close()
-
-    def log_in(self, login: IMAPAuthenticate) -> None:
-        authenticate_socket(self.sasl, login)
-        self.state = "AUTH"
 
 
 class _Inbox(asyncio.Protocol):

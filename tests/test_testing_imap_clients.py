@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 import pytest
 from aioimaplib import aioimaplib
 
-from saslwrap import AuthenticationError, NegotiationError, ProtocolError, SecurityProperties
+from saslwrap import SecurityProperties
+from saslwrap.clients.imaplib import IMAP4
 from saslwrap.testing import CYRUS_IMAP, IMAPServer
 from saslwrap.testing.pairs import PROTECTIONS, properties_for
 from tests.imap_bed import ANY_LAYER, HELLO, PASSWORD, USERS
-from tests.imap_clients import SealedIMAP4, log_in, make_login
-from tests.peers.imap_wire import behind_the_login, frame_lengths
-from tests.peers.wiretap import Direction, Wiretap
+from tests.imap_clients import log_in, make_login, make_mechanism
+from tests.peers.imap_wire import check_sealed
+from tests.peers.wiretap import Wiretap
 
 NEEDLE = b"needle-in-clear"
 LONG = b"Subject: long\r\n\r\n" + (NEEDLE + b"\r\n") * (10_000_000 // 17)
@@ -37,30 +38,18 @@ def tap(server: IMAPServer) -> Iterator[Wiretap]:
         yield tap
 
 
-def check_sealed(tap: Wiretap, *words: bytes, shows: bool = False) -> None:
-    """Behind the login there are frames and nothing else, and no word can be read in them."""
-    tap.wait_closed()
-    (recording,) = tap.recordings
-    both = b""
-    for direction in Direction:
-        rest = behind_the_login(recording, direction)
-        assert frame_lengths(rest)
-        both += rest
-    assert [word in both for word in words] == [shows] * len(words)
-
-
 # imaplib
 
 
-def connect(port: int) -> SealedIMAP4:
-    return SealedIMAP4("127.0.0.1", port, timeout=30)
+def connect(port: int) -> IMAP4:
+    return IMAP4("127.0.0.1", port, timeout=30)
 
 
 @pytest.mark.parametrize("protection", PROTECTIONS)
 def test_imaplib_under_each_layer(server: IMAPServer, tap: Wiretap, protection: str) -> None:
     with connect(tap.port) as client:
         assert "LOGINDISABLED" in client.capabilities
-        client.log_in(make_login("alice", PASSWORD, properties_for(protection)))
+        client.authenticate_sasl(make_mechanism(properties=properties_for(protection)))
         assert client.capability()[1][0].startswith(b"IMAP4rev1 AUTH=DIGEST-MD5 ")
         assert client.select("INBOX") == ("OK", [b"2"])
         _, data = client.fetch("2", "(UID BODY.PEEK[])")
@@ -73,13 +62,13 @@ def test_imaplib_under_each_layer(server: IMAPServer, tap: Wiretap, protection: 
 
 
 @pytest.fixture
-def client(server: IMAPServer) -> Iterator[SealedIMAP4]:
+def client(server: IMAPServer) -> Iterator[IMAP4]:
     with connect(server.port) as client:
-        client.log_in(make_login("alice", PASSWORD))
+        client.authenticate_sasl(make_mechanism())
         yield client
 
 
-def test_imaplib_and_mailboxes(client: SealedIMAP4) -> None:
+def test_imaplib_and_mailboxes(client: IMAP4) -> None:
     assert client.list()[1] == [b'() "/" "INBOX"', b'() "/" "Archive"']
     assert client.lsub('""', "A%")[1] == [b'() "/" "Archive"']
     assert client.namespace() == ("OK", [b'(("" "/")) NIL NIL'])
@@ -90,11 +79,11 @@ def test_imaplib_and_mailboxes(client: SealedIMAP4) -> None:
     assert client.select("Archive", readonly=True) == ("OK", [b"0"])
     assert client.response("UIDVALIDITY") == ("UIDVALIDITY", [b"2"])
     assert client.check()[0] == client.close()[0] == "OK"
-    with pytest.raises(SealedIMAP4.error, match="RENAME is not known here"):
+    with pytest.raises(IMAP4.error, match="RENAME is not known here"):
         client.rename("Archive", "x")
 
 
-def test_imaplib_and_messages(client: SealedIMAP4, server: IMAPServer) -> None:
+def test_imaplib_and_messages(client: IMAP4, server: IMAPServer) -> None:
     client.select("INBOX")
     assert client.search(None, "ALL") == ("OK", [b"1 2"])
     when = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -111,7 +100,7 @@ def test_imaplib_and_messages(client: SealedIMAP4, server: IMAPServer) -> None:
     assert client.unselect()[0] == "OK"
 
 
-def test_imaplib_and_ten_megabytes(client: SealedIMAP4) -> None:
+def test_imaplib_and_ten_megabytes(client: IMAP4) -> None:
     assert client.append("Archive", "", "", LONG)[0] == "OK"
     client.select("Archive", readonly=True)
     _, data = client.fetch("1", "(BODY[])")
@@ -120,21 +109,23 @@ def test_imaplib_and_ten_megabytes(client: SealedIMAP4) -> None:
 
 def test_imaplib_after_a_login_that_was_refused(server: IMAPServer) -> None:
     with connect(server.port) as client:
-        with pytest.raises(AuthenticationError):
-            client.log_in(make_login("alice", "wrong"))
-        with pytest.raises(NegotiationError):
-            client.log_in(make_login("alice", PASSWORD, SecurityProperties(min_ssf=200)))
-        with pytest.raises(SealedIMAP4.error, match="PRIVACYREQUIRED"):
+        with pytest.raises(IMAP4.error, match="AUTHENTICATIONFAILED"):
+            client.authenticate_sasl(make_mechanism("alice", "wrong"))
+        with pytest.raises(IMAP4.error, match="the server offers"):
+            client.authenticate_sasl(
+                make_mechanism("alice", PASSWORD, SecurityProperties(min_ssf=200))
+            )
+        with pytest.raises(IMAP4.error, match="PRIVACYREQUIRED"):
             client.login("alice", PASSWORD)
-        client.log_in(make_login("юлия", USERS["юлия"]))
+        client.authenticate_sasl(make_mechanism("юлия", USERS["юлия"]))
         assert client.select("INBOX")[0] == "OK"
 
 
 def test_imaplib_is_not_left_waiting_by_ok_under_the_layer() -> None:
     with IMAPServer(CONTENTS, USERS, quirks=CYRUS_IMAP).in_thread() as server:
         client = connect(server.port)
-        with pytest.raises(ProtocolError, match="6454"):
-            client.log_in(make_login("alice", PASSWORD))
+        with pytest.raises(IMAP4.abort, match="6454"):
+            client.authenticate_sasl(make_mechanism())
         client.shutdown()
 
 

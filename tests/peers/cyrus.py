@@ -80,6 +80,7 @@ autocreate_quota: 0
 failedloginpause: 0
 lmtp_admins: {admin}
 sievedir: {folder}/scripts
+imapidlepoll: 1
 sasl_mech_list: DIGEST-MD5 GSSAPI
 sasl_pwcheck_method: auxprop
 sasl_auxprop_plugin: sasldb

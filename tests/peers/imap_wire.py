@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 
-from tests.peers.wiretap import Direction, Recording
+from tests.peers.wiretap import Direction, Recording, Wiretap
 
 _LOGIN = re.compile(rb"([^ \r\n]+) AUTHENTICATE [^\r]*\r\n(?:[A-Za-z0-9+/=]*\r\n)*")
+
+#: No test spends more octets on its logins.
+_HEAD = 65536
 
 
 def behind_the_login(recording: Recording, direction: Direction) -> bytes:
     """What follows the last line in clear: the server's OK, the client's answer to rspauth."""
-    login = list(_LOGIN.finditer(recording.client_to_server))[-1]
+    login = list(_LOGIN.finditer(recording.client_to_server[:_HEAD]))[-1]
     if direction is Direction.CLIENT_TO_SERVER:
         return recording.client_to_server[login.end() :]
     ok = re.search(rb"(?m)^%b OK[^\r]*\r\n" % re.escape(login[1]), recording.server_to_client)
@@ -21,10 +25,21 @@ def behind_the_login(recording: Recording, direction: Direction) -> bytes:
 
 def frame_lengths(wire: bytes) -> list[int]:
     """The lengths of the frames, well formed to the last octet."""
-    found = []
-    while wire:
-        length = int.from_bytes(wire[:4], "big")
-        assert 0 < length <= len(wire) - 4
+    found, start = [], 0
+    while start < len(wire):
+        length = int.from_bytes(wire[start : start + 4], "big")
+        assert 0 < length <= len(wire) - start - 4
         found.append(length)
-        wire = wire[4 + length :]
+        start += 4 + length
     return found
+
+
+def check_sealed(tap: Wiretap, *words: bytes, shows: bool = False) -> None:
+    """Behind the login there are frames and nothing else, and no word can be read in them."""
+    tap.wait_closed()
+    both = b""
+    for recording, direction in product(tap.recordings, Direction):
+        rest = behind_the_login(recording, direction)
+        assert frame_lengths(rest)
+        both += rest
+    assert [word in both for word in words] == [shows] * len(words)

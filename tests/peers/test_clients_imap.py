@@ -1,0 +1,148 @@
+"""IMAP clients that others wrote, under our layer, with Cyrus: what clients do all day."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from saslwrap import DigestMD5Client, GSSAPIClient
+from saslwrap.clients.imaplib import IMAP4
+from saslwrap.testing.pairs import properties_for
+from tests.peers.cyrus import Cyrus
+from tests.peers.directory import ALICE, NEEDLE, Credentials
+from tests.peers.imap_wire import check_sealed
+from tests.peers.kdc import BOB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from saslwrap import ClientMechanism
+    from tests.peers.wiretap import Wiretap, WiretapFactory
+
+pytestmark = pytest.mark.timeout(120)
+
+#: What must show in no frame that is sealed.
+WORDS = (NEEDLE.encode(), b"INBOX", b"Archive", b"Subject", b"CAPABILITY")
+
+
+def mail(subject: str, volume: int = 0) -> bytes:
+    """A message of so many octets or a few more, with a needle on every line."""
+    source = random.Random(volume)
+    lines = (f"{NEEDLE} {source.randbytes(350).hex()}\r\n" for _ in range(1 + volume // 700))
+    return f"Subject: {subject}\r\n\r\n{''.join(lines)}".encode()
+
+
+LONG = mail("long", 10_000_000)
+
+
+def digest(protection: str = "rc4", user: Credentials = ALICE) -> DigestMD5Client:
+    return DigestMD5Client(
+        user.username,
+        user.password,
+        service="imap",
+        host=Cyrus.host,
+        properties=properties_for(protection),
+    )
+
+
+def kerberos() -> GSSAPIClient:
+    return GSSAPIClient(service="imap", host=Cyrus.host)
+
+
+MECHANISMS: dict[str, Callable[[], ClientMechanism]] = {
+    "rc4": digest,
+    "des": lambda: digest("des"),
+    "auth-int": lambda: digest("auth-int"),
+    "GSSAPI": kerberos,
+}
+
+
+@pytest.fixture(params=MECHANISMS)
+def protection(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def tap(protection: str, request: pytest.FixtureRequest, wiretap: WiretapFactory) -> Wiretap:
+    """Cyrus, as that protection needs it, and what is on the wire."""
+    if protection == "GSSAPI":
+        request.getfixturevalue("alice_ticket")
+    name = "gss_cyrus" if protection == "GSSAPI" else "cyrus"
+    server: Cyrus = request.getfixturevalue(name)
+    return wiretap(server.address, server.port)
+
+
+@pytest.fixture
+def wire(tap: Wiretap, protection: str) -> Iterator[Wiretap]:
+    """In the end nothing showed, but for what is signed only."""
+    yield tap
+    check_sealed(tap, *WORDS, shows=protection == "auth-int")
+
+
+# imaplib
+
+
+def imaplib_client(wire: Wiretap, protection: str) -> IMAP4:
+    client = IMAP4(wire.address, wire.port, timeout=60)
+    client.authenticate_sasl(MECHANISMS[protection]())
+    return client
+
+
+def ok(answer: tuple[str, Any]) -> Any:
+    assert answer[0] == "OK"
+    return answer[1]
+
+
+def empty(client: IMAP4) -> None:
+    """Leave no message, and a second mailbox: the server is used by other tests too."""
+    client.create("Archive")
+    for mailbox in ("Archive", "INBOX"):
+        ok(client.select(mailbox))
+        ok(client.store("1:*", "+FLAGS", "\\Deleted"))
+        ok(client.expunge())
+
+
+def test_imaplib_does_its_work(wire: Wiretap, protection: str) -> None:
+    with imaplib_client(wire, protection) as client:
+        assert client.state == "AUTH"
+        assert "IDLE" in client.capabilities
+        empty(client)
+        assert any(b'"/" Archive' in line for line in ok(client.list()))
+        ok(client.append("INBOX", "\\Seen", "", mail("first")))
+        ok(client.append("INBOX", "", "", LONG))
+        assert ok(client.select("INBOX")) == [b"2"]
+        assert ok(client.search(None, "SUBJECT", "first")) == [b"1"]
+        assert ok(client.search(None, "UNSEEN")) == [b"2"]
+        (_, message), _ = ok(client.fetch("2", "(BODY.PEEK[])"))
+        assert message == LONG
+        ok(client.copy("1", "Archive"))
+        assert ok(client.status("Archive", "(MESSAGES)")) == [b"Archive (MESSAGES 1)"]
+        assert ok(client.select("Archive", readonly=True)) == [b"1"]
+
+
+def test_imaplib_hears_of_mail_in_idle(wire: Wiretap, protection: str) -> None:
+    """imaplib has `idle` from 3.14 on; until then it is said by hand."""
+    with (
+        imaplib_client(wire, protection) as client,
+        imaplib_client(wire, protection) as other,
+    ):
+        empty(client)
+        client.send(b"idle1 IDLE\r\n")
+        assert client.readline().startswith(b"+ ")
+        ok(other.append("INBOX", "", "", mail("pushed")))
+        assert client.readline() == b"* 1 EXISTS\r\n"
+        client.send(b"DONE\r\n")
+        while not re.match(b"idle1 OK", client.readline()):
+            pass
+        assert ok(client.search(None, "SUBJECT", "pushed")) == [b"1"]
+
+
+def test_imaplib_after_a_login_that_was_refused(cyrus: Cyrus) -> None:
+    with IMAP4(cyrus.address, cyrus.port, timeout=60) as client:
+        with pytest.raises(IMAP4.error, match="refused DIGEST-MD5: NO, 'authentication failure'"):
+            client.authenticate_sasl(digest(user=Credentials(ALICE.username, "wr0ng-Pa55")))
+        client.authenticate_sasl(digest(user=BOB))
+        assert ok(client.select("INBOX"))
