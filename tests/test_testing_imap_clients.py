@@ -12,11 +12,12 @@ import pytest
 from aioimaplib import aioimaplib
 
 from saslwrap import SecurityProperties
+from saslwrap.clients.aioimaplib import authenticate
 from saslwrap.clients.imaplib import IMAP4
 from saslwrap.testing import CYRUS_IMAP, IMAPServer
 from saslwrap.testing.pairs import PROTECTIONS, properties_for
 from tests.imap_bed import ANY_LAYER, HELLO, PASSWORD, USERS
-from tests.imap_clients import log_in, make_login, make_mechanism
+from tests.imap_clients import make_mechanism
 from tests.peers.imap_wire import check_sealed
 from tests.peers.wiretap import Wiretap
 
@@ -138,7 +139,7 @@ async def aioimap(port: int, protection: str = "rc4") -> AsyncIterator[aioimapli
     client = aioimaplib.IMAP4("127.0.0.1", port, timeout=20)
     try:
         await client.wait_hello_from_server()
-        await log_in(client, make_login("alice", PASSWORD, properties_for(protection)))
+        await authenticate(client, make_mechanism(properties=properties_for(protection)))
         yield client
         assert (await client.logout()).result == "OK"
     finally:

@@ -19,12 +19,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, TypeAlias, cast
 
+from saslwrap.asyncio.drive import drive
 from saslwrap.asyncio.reader import SASLStreamReader
-from saslwrap.asyncio.thread import in_daemon_thread
 from saslwrap.asyncio.transport import SASLTransport, slide_under
 from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import SASLError
-from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, transport_survives
+from saslwrap.exchange import Exchange, transport_survives
 from saslwrap.mechanisms.channel_binding import channel_info
 from saslwrap.properties import MAX_MAXBUF
 
@@ -119,7 +119,7 @@ async def authenticate_streams(
     try:
         pair = await _log_in(reader, writer, exchange, limit)
         if (more := exchange.follow_up()) is not None:
-            await _drive(pair[1], more, lambda: pair[0].read(LIMIT))
+            await drive(pair[1], more, lambda: pair[0].read(LIMIT))
             await _give_back(pair[0], more.trailing_data)
         return pair
     except BaseException as error:
@@ -138,7 +138,7 @@ async def _log_in(
     if isinstance(transport, SASLTransport):
         await _log_in_again(reader, writer, transport, exchange)
         return reader, writer
-    await _drive(writer, exchange, lambda: reader.read(LIMIT))
+    await drive(writer, exchange, lambda: reader.read(LIMIT))
     context, rest = exchange.context, exchange.trailing_data
     if context is None:
         await _give_back(reader, rest)
@@ -163,34 +163,12 @@ async def _log_in_again(
         return await reader.read(LIMIT)
 
     with transport.one_by_one():
-        await _drive(writer, exchange, read)
+        await drive(writer, exchange, read)
         if exchange.context is None:
             await _give_back(reader, exchange.trailing_data)
         else:
             rest = exchange.trailing_data + await _take(reader)
             transport.rebind(exchange.context, trailing_data=rest)
-
-
-async def _drive(
-    writer: asyncio.StreamWriter, exchange: Exchange, read: Callable[[], Awaitable[bytes]]
-) -> None:
-    while True:
-        match exchange.advance():
-            case Send(data):
-                writer.write(data)
-                await writer.drain()
-            case NeedData():
-                if data := await read():
-                    exchange.receive_data(data)
-                else:
-                    exchange.receive_eof()
-            case Step():
-                if exchange.may_block:
-                    await in_daemon_thread(exchange.step)
-                else:
-                    exchange.step()
-            case Done():
-                return
 
 
 def _ended(reader: asyncio.StreamReader) -> bool:

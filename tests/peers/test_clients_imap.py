@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 import re
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aioimaplib import aioimaplib
 
 from saslwrap import DigestMD5Client, GSSAPIClient
+from saslwrap.clients.aioimaplib import authenticate
 from saslwrap.clients.imaplib import IMAP4
 from saslwrap.testing.pairs import properties_for
 from tests.peers.cyrus import Cyrus
@@ -17,7 +20,7 @@ from tests.peers.imap_wire import check_sealed
 from tests.peers.kdc import BOB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from saslwrap import ClientMechanism
     from tests.peers.wiretap import Wiretap, WiretapFactory
@@ -146,3 +149,76 @@ def test_imaplib_after_a_login_that_was_refused(cyrus: Cyrus) -> None:
             client.authenticate_sasl(digest(user=Credentials(ALICE.username, "wr0ng-Pa55")))
         client.authenticate_sasl(digest(user=BOB))
         assert ok(client.select("INBOX"))
+
+
+# aioimaplib
+
+
+@asynccontextmanager
+async def aioimaplib_client(wire: Wiretap, protection: str) -> AsyncIterator[aioimaplib.IMAP4]:
+    client = aioimaplib.IMAP4(wire.address, wire.port, timeout=60)
+    await client.wait_hello_from_server()
+    try:
+        await authenticate(client, MECHANISMS[protection]())
+        yield client
+        fine(await client.logout())
+    finally:
+        client.protocol.transport.close()
+
+
+def fine(response: aioimaplib.Response) -> list[bytes]:
+    assert response.result == "OK", response
+    lines: list[bytes] = response.lines
+    return lines
+
+
+async def empty_by(client: aioimaplib.IMAP4) -> None:
+    await client.create("Archive")
+    for mailbox in ("Archive", "INBOX"):
+        fine(await client.select(mailbox))
+        fine(await client.store("1:*", "+FLAGS", "(\\Deleted)"))
+        fine(await client.expunge())
+
+
+@pytest.mark.asyncio
+async def test_aioimaplib_does_its_work(wire: Wiretap, protection: str) -> None:
+    async with aioimaplib_client(wire, protection) as client:
+        assert client.get_state() == "AUTH"
+        assert client.has_capability("IDLE")
+        await empty_by(client)
+        assert any(b'"/" Archive' in line for line in fine(await client.list('""', "*")))
+        fine(await client.append(mail("first"), "INBOX", "\\Seen"))
+        fine(await client.append(LONG, "INBOX"))
+        assert b"2 EXISTS" in fine(await client.select("INBOX"))
+        assert fine(await client.search("SUBJECT first"))[0] == b"1"
+        assert fine(await client.uid_search("UNSEEN"))[0]
+        assert bytes(fine(await client.fetch("2", "(BODY.PEEK[])"))[1]) == LONG
+        fine(await client.copy("1", "Archive"))
+        assert b"1 EXISTS" in fine(await client.examine("Archive"))
+
+
+@pytest.mark.asyncio
+async def test_aioimaplib_hears_of_mail_in_idle(wire: Wiretap, protection: str) -> None:
+    async with (
+        aioimaplib_client(wire, protection) as client,
+        aioimaplib_client(wire, protection) as other,
+    ):
+        await empty_by(client)
+        idle = await client.idle_start(timeout=60)
+        fine(await other.append(mail("pushed"), "INBOX"))
+        assert b"1 EXISTS" in await client.wait_server_push(60)
+        client.idle_done()
+        fine(await idle)
+        assert fine(await client.search("SUBJECT pushed"))[0] == b"1"
+
+
+@pytest.mark.asyncio
+async def test_aioimaplib_after_a_login_that_was_refused(cyrus: Cyrus) -> None:
+    client = aioimaplib.IMAP4(cyrus.address, cyrus.port, timeout=60)
+    await client.wait_hello_from_server()
+    with pytest.raises(aioimaplib.Error, match="refused DIGEST-MD5: NO, 'authentication failure'"):
+        await authenticate(client, digest(user=Credentials(ALICE.username, "wr0ng-Pa55")))
+    await authenticate(client, digest(user=BOB))
+    fine(await client.select("INBOX"))
+    fine(await client.logout())
+    client.protocol.transport.close()
