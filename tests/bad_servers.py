@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from threading import Thread
+from collections.abc import Callable
 from typing import TypeAlias
 
-from saslwrap.errors import SASLError
 from saslwrap.exchange import Done, NeedData, Send, Step
 from saslwrap.mechanisms.digest_md5 import DigestMD5Client, DigestMD5Server
 from saslwrap.properties import SecurityProperties
@@ -204,32 +201,6 @@ class Strong(DigestMD5Client):
     @classmethod
     def best_ssf(cls, properties: SecurityProperties, external_ssf: int = 0) -> int | None:
         return 256
-
-
-@contextmanager
-def serving(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Serve one connection after the other, on the port that this gives, while the block runs."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = Thread(target=_accept, args=(listener, serve))
-        thread.start()
-        port = int(listener.getsockname()[1])
-        try:
-            yield port
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-def _accept(listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-    while True:
-        try:
-            sock, _ = listener.accept()
-        except OSError:
-            return
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.settimeout(20)
-        with sock, suppress(SASLError, OSError):
-            serve(sock)
 
 
 def behaving(behave: Behaviour) -> Callable[[socket.socket], None]:

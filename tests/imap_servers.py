@@ -4,44 +4,14 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from threading import Thread
-from typing import TypeAlias
 
 from saslwrap.protocols.imap import IMAPAuthenticateServer
 from saslwrap.sync import SASLSocket, authenticate_socket
 from saslwrap.testing.pairs import mechanism_pair
-
-Serve: TypeAlias = Callable[[socket.socket], None]
-"""Serves one connection; `serving` closes it."""
+from tests.raw_server import Serve
 
 GREETING = b"* OK [CAPABILITY IMAP4rev1 AUTH=DIGEST-MD5] ready\r\n"
 _CAPABILITIES = b"* CAPABILITY IMAP4rev1 IDLE\r\n"
-
-
-@contextmanager
-def serving(serve: Serve) -> Iterator[int]:
-    """Serve one connection after the other, on the port that this gives, while the block runs."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = Thread(target=_accept, args=(listener, serve))
-        thread.start()
-        try:
-            yield int(listener.getsockname()[1])
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-def _accept(listener: socket.socket, serve: Serve) -> None:
-    while True:
-        try:
-            sock, _ = listener.accept()
-        except OSError:
-            return
-        sock.settimeout(20)
-        with sock, suppress(OSError):  # which a client that left is
-            serve(sock)
 
 
 def command(sock: socket.socket | SASLSocket) -> tuple[bytes, bytes]:

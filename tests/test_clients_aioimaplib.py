@@ -29,6 +29,7 @@ from tests.imap_bed import ANY_LAYER, MAILBOXES, PASSWORD, USERS
 from tests.imap_clients import make_mechanism
 from tests.peers.imap_wire import behind_the_login, frame_lengths
 from tests.peers.wiretap import Direction, Wiretap
+from tests.raw_server import Serve, serving
 from tests.support import ToyMechanism
 
 pytestmark = pytest.mark.asyncio
@@ -173,7 +174,7 @@ def silent(sock: socket.socket) -> None:
 
 
 async def test_a_login_that_is_never_answered() -> None:
-    with servers.serving(silent) as port:
+    with serving(silent) as port:
         async with connect(port) as client:
             client.timeout = 0.05
             with pytest.raises(TimeoutError):
@@ -192,7 +193,7 @@ async def check_dead(client: aioimaplib.IMAP4) -> None:
 @pytest.mark.parametrize("case", servers.BAD_LOGINS)
 async def test_a_login_that_cannot_be_good(case: str) -> None:
     serve, words = servers.BAD_LOGINS[case]
-    with servers.serving(serve) as port:
+    with serving(serve) as port:
         async with connect(port) as client:
             with pytest.raises(aioimaplib.Error, match=words) as caught:
                 await authenticate(client, make_mechanism())
@@ -213,7 +214,7 @@ async def test_success_under_the_layer_freezes_nothing() -> None:
 @pytest.mark.parametrize("case", servers.FORBIDDEN)
 async def test_what_no_client_may_accept(case: str) -> None:
     serve, words = servers.FORBIDDEN[case]
-    with servers.serving(serve) as port, Wiretap("127.0.0.1", port) as tap:
+    with serving(serve) as port, Wiretap("127.0.0.1", port) as tap:
         async with connect(tap.port) as client:
             if case == "replayed":  # found out with the answer to CAPABILITY, or behind it
                 client.protocol.conn_lost_cb = (lost := asyncio.Queue[Exception]()).put_nowait
@@ -231,13 +232,13 @@ async def test_what_no_client_may_accept(case: str) -> None:
 
 
 async def test_a_server_that_calls_the_client_logged_in() -> None:
-    with servers.serving(servers.preauth) as port:
+    with serving(servers.preauth) as port:
         async with connect(port) as client:
             with pytest.raises(UsageError, match="this client is in AUTH"):
                 await authenticate(client, make_mechanism())
 
 
-def failing_at(command: bytes, reply: Callable[[bytes], bytes]) -> servers.Serve:
+def failing_at(command: bytes, reply: Callable[[bytes], bytes]) -> Serve:
     """Serve well up to a command; answer that, and break the layer then."""
 
     def serve(sock: socket.socket) -> None:
@@ -257,7 +258,7 @@ def failing_at(command: bytes, reply: Callable[[bytes], bytes]) -> servers.Serve
 
 async def test_a_command_does_not_wait_for_a_connection_that_is_gone() -> None:
     lost: list[Exception | None] = []
-    with servers.serving(failing_at(b"NOOP", lambda tag: b"* OK one moment\r\n")) as port:
+    with serving(failing_at(b"NOOP", lambda tag: b"* OK one moment\r\n")) as port:
         async with connect(port, patience=1000) as client:
             client.protocol.conn_lost_cb = lost.append
             await authenticate(client, make_mechanism())
@@ -269,7 +270,7 @@ async def test_a_command_does_not_wait_for_a_connection_that_is_gone() -> None:
 
 
 async def test_idle_does_not_wait_for_a_connection_that_is_gone() -> None:
-    with servers.serving(failing_at(b"IDLE", lambda tag: b"+ idling\r\n")) as port:
+    with serving(failing_at(b"IDLE", lambda tag: b"+ idling\r\n")) as port:
         async with connect(port, patience=1000) as client:
             await authenticate(client, make_mechanism())
             await client.select("INBOX")

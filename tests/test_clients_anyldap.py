@@ -34,10 +34,10 @@ from tests.bad_servers import (
     Strong,
     behaving,
     lying_list,
-    serving,
 )
 from tests.conftest import TLSContexts
 from tests.peers.wiretap import Wiretap
+from tests.raw_server import serving
 
 ldap = pytest.importorskip("anyldap.ldap")
 ldapclient = pytest.importorskip("anyldap.protocols.ldap.ldapclient")

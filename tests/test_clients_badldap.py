@@ -35,9 +35,9 @@ from tests.bad_servers import (
     Strong,
     behaving,
     lying_list,
-    serving,
 )
 from tests.peers.wiretap import Wiretap
+from tests.raw_server import serving
 
 badldap = pytest.importorskip("badldap.connection")
 exceptions = pytest.importorskip("badldap.commons.exceptions")

@@ -29,6 +29,7 @@ from tests.imap_bed import ANY_LAYER, MAILBOXES, PASSWORD, USERS
 from tests.imap_clients import make_mechanism
 from tests.peers.imap_wire import behind_the_login, frame_lengths
 from tests.peers.wiretap import Direction, Wiretap
+from tests.raw_server import serving
 from tests.support import ToyMechanism
 
 
@@ -58,7 +59,7 @@ def test_the_state_is_as_after_a_login_of_its_own(server: IMAPServer) -> None:
 def test_what_it_is_built_on_is_there() -> None:
     """Attributes without an underscore that imaplib does not document: its version may change."""
     assert {"open", "read", "readline", "send", "shutdown"} <= set(vars(imaplib.IMAP4))
-    with servers.serving(servers.in_clear) as port:
+    with serving(servers.in_clear) as port:
         client = imaplib.IMAP4("127.0.0.1", port, timeout=30)
         first = client.tagnum
         assert isinstance(client.tagpre, bytes)
@@ -171,7 +172,7 @@ def test_cleartext_behind_the_answer_to_starttls(tls: TLSContexts) -> None:
         with tls.server.wrap_socket(sock, server_side=True) as below:
             servers.wait(below)
 
-    with servers.serving(inject) as port:
+    with serving(inject) as port:
         client = IMAP4(CERTIFIED, port, timeout=30)
         with pytest.raises(IMAP4.abort, match="in clear, behind its answer to STARTTLS"):
             client.starttls(tls.client)
@@ -192,7 +193,7 @@ def check_dead(client: IMAP4) -> None:
 @pytest.mark.parametrize("case", servers.BAD_LOGINS)
 def test_a_login_that_cannot_be_good(case: str) -> None:
     serve, words = servers.BAD_LOGINS[case]
-    with servers.serving(serve) as port, connect(port) as client:
+    with serving(serve) as port, connect(port) as client:
         with pytest.raises(IMAP4.error, match=words) as caught:
             client.authenticate_sasl(make_mechanism())
         check_dead(client)
@@ -226,7 +227,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 @pytest.mark.parametrize("case", servers.FORBIDDEN)
 def test_what_no_client_may_accept(case: str) -> None:
     serve, words = servers.FORBIDDEN[case]
-    with servers.serving(serve) as port, Wiretap("127.0.0.1", port) as tap:
+    with serving(serve) as port, Wiretap("127.0.0.1", port) as tap:
         with connect(tap.port) as client:
             with pytest.raises(IMAP4.abort, match=words) as caught:
                 log_in_and_select(client)
@@ -239,7 +240,7 @@ def test_what_no_client_may_accept(case: str) -> None:
 
 
 def test_a_server_that_calls_the_client_logged_in() -> None:
-    with servers.serving(servers.preauth) as port:
+    with serving(servers.preauth) as port:
         client = connect(port)
         with pytest.raises(UsageError, match="this client is in AUTH"):
             client.authenticate_sasl(make_mechanism())
@@ -251,7 +252,7 @@ def test_a_server_that_says_nothing_of_what_it_can() -> None:
         servers.answer(servers.log_in(sock))
         servers.wait(sock)
 
-    with servers.serving(silent) as port:
+    with serving(silent) as port:
         client = connect(port)
         with pytest.raises(IMAP4.error, match="did not say under the layer"):
             client.authenticate_sasl(make_mechanism())
@@ -267,7 +268,7 @@ def test_what_came_in_clear_is_not_believed_under_the_layer() -> None:
         servers.answer(sealed, b"* CAPABILITY IMAP4rev1 UNDER-THE-LAYER\r\n")
         servers.wait(sock)
 
-    with servers.serving(inject) as port:
+    with serving(inject) as port:
         client = connect(port)
         client.authenticate_sasl(make_mechanism())
         assert client.capabilities == ("IMAP4REV1", "UNDER-THE-LAYER")
@@ -287,7 +288,7 @@ def test_untagged_responses_that_came_before_the_login_are_its_to_hear() -> None
         servers.wait(sock)
 
     with (
-        servers.serving(talkative) as port,
+        serving(talkative) as port,
         connect(port) as client,
         pytest.raises(IMAP4.abort, match="we close in an hour"),
     ):
@@ -302,7 +303,7 @@ def test_an_endless_line() -> None:
         sealed.sendall(b"* OK " + b"A" * 1_000_001)
         servers.wait(sock)
 
-    with servers.serving(endless) as port, connect(port) as client:
+    with serving(endless) as port, connect(port) as client:
         client.authenticate_sasl(make_mechanism())
         with pytest.raises(IMAP4.error, match="a line over 1000000 octets"):
             client.noop()
@@ -318,7 +319,7 @@ def test_a_literal_that_is_announced_and_does_not_come() -> None:
         sealed.shutdown(socket.SHUT_WR)
         servers.wait(sock)
 
-    with servers.serving(boast) as port:
+    with serving(boast) as port:
         client = connect(port)
         client.authenticate_sasl(make_mechanism())
         with pytest.raises(IMAP4.abort, match="EOF"):
@@ -335,7 +336,7 @@ def test_a_time_out_loses_nothing() -> None:
         sealed.sendall(b" and half\r\n")
         servers.wait(sock)
 
-    with servers.serving(hesitant) as port:
+    with serving(hesitant) as port:
         client = connect(port)
         client.authenticate_sasl(make_mechanism())
         client.sock.settimeout(0.05)

@@ -39,10 +39,10 @@ from tests.bad_servers import (
     Strong,
     behaving,
     lying_list,
-    serving,
 )
 from tests.conftest import TLSContexts
 from tests.peers.wiretap import Wiretap
+from tests.raw_server import serving
 
 ldap3 = pytest.importorskip("ldap3")
 exceptions = pytest.importorskip("ldap3.core.exceptions")

@@ -15,7 +15,8 @@ from saslwrap.protocols.pop3 import POP3AuthServer
 from saslwrap.sync import SASLSocket, authenticate_socket
 from saslwrap.testing.pairs import HOST, PASSWORD, REALM, get_secret
 from tests.conftest import TLSContexts
-from tests.imap_servers import seal, serving, wait
+from tests.imap_servers import seal, wait
+from tests.raw_server import serving
 
 ANY = SecurityProperties(min_ssf=0)
 LAYER_TOO = SecurityProperties(require_layer=True)

@@ -1,19 +1,11 @@
-"""What the clients share: which versions of a library are known, and the login they make."""
+"""What the clients share: which versions of a library are known."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from importlib import metadata
-from typing import TypeAlias
 
 from saslwrap.errors import MechanismUnavailableError
-from saslwrap.mechanism import ClientMechanism
-from saslwrap.protocols.ldap import LDAPBind
-from saslwrap.protocols.ldap_login import LDAPLogin
-
-Mechanisms: TypeAlias = ClientMechanism | Sequence[ClientMechanism]
-"""One mechanism, or several, of which the best is taken that the server has."""
 
 
 def require(library: str, first: str, below: str) -> None:
@@ -39,10 +31,3 @@ def _numbers(version: str) -> list[int]:
     """Take the numbers out of a version: `2.10rc1` counts as 2.10."""
     release = re.match(r"[\d.]*", version)
     return [int(number) for number in re.findall(r"\d+", release[0] if release else "")]
-
-
-def make_login(mechanisms: Mechanisms, message_id: int) -> LDAPBind:
-    """Make the login of one mechanism, or of the best of several."""
-    if isinstance(mechanisms, ClientMechanism):
-        return LDAPBind(mechanisms, message_id)
-    return LDAPLogin(mechanisms, message_id)

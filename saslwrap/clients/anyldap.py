@@ -25,7 +25,8 @@ import anyio
 from anyio.abc import ByteStream
 
 from saslwrap.anyio import SASLStream, authenticate
-from saslwrap.clients._library import Mechanisms, make_login, require
+from saslwrap.clients._ldap import Mechanisms, make_login
+from saslwrap.clients._library import require
 from saslwrap.errors import AuthenticationError, NegotiationError, UsageError
 
 __all__ = ["connect", "initialize"]

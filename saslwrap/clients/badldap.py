@@ -17,7 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 from saslwrap.asyncio import authenticate_streams
-from saslwrap.clients._library import Mechanisms, make_login, require
+from saslwrap.clients._ldap import Mechanisms, make_login
+from saslwrap.clients._library import require
 from saslwrap.errors import AuthenticationError, NegotiationError, UsageError
 from saslwrap.protocols.ldap import LDAPBind
 

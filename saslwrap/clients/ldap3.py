@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from saslwrap.clients._library import Mechanisms, make_login, require
+from saslwrap.clients._ldap import Mechanisms, make_login
+from saslwrap.clients._library import require
 from saslwrap.context import Buffer
 from saslwrap.errors import (
     AuthenticationError,
