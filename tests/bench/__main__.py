@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.bench.plot import draw
 from tests.bench.records import records
-from tests.bench.report import HEADING, line_of, machine, record_line, summary
+from tests.bench.report import HEADING, line_of, machine, record_line, summary, table
 from tests.bench.row import Row, run_row
 from tests.bench.rows import ROWS
 from tests.bench.stable import Stable
@@ -27,16 +27,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.list:
         return say(*(f"{row.name:40} {row.what}" for row in rows))
     say(HEADING)
-    found = list(_run(rows, options.pairs, options.scale))
-    noted = list(records(options.scale)) if options.records else []
-    say(*map(record_line, noted))
-    if options.json:
-        everything = {"machine": machine(), "rows": found, "records": noted}
-        text = json.dumps(everything, indent=1)
-        options.json.write_text(text + "\n", encoding="utf-8")
-    if options.plot:
-        draw(found, options.plot)
+    figures: dict[str, Any] = {
+        "machine": machine(),
+        "rows": list(_run(rows, options.pairs, options.scale)),
+        "records": list(records(options.scale)) if options.records else [],
+    }
+    say(*map(record_line, figures["records"]))
+    _write(figures, options)
     return None
+
+
+def _write(figures: dict[str, Any], options: argparse.Namespace) -> None:
+    """Write what is asked for. Rows that a JSON has, and that did not run now, stay in it."""
+    if options.json:
+        if options.json.exists():
+            figures = merged(json.loads(options.json.read_text("utf-8")), figures)
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if options.plot:
+        draw(figures["rows"], options.plot)
+    if options.table:
+        options.table.write_text(table(figures["rows"]) + "\n", encoding="utf-8")
+
+
+def merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Take the newer of each row, in the order of the table."""
+    rows = {row["name"]: row for row in (*before["rows"], *now["rows"])}
+    return {
+        **now,
+        "rows": [rows[name] for name in ROWS if name in rows],
+        "records": now["records"] or before["records"],
+    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--records", action="store_true", help="login, copies, memory")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="as Markdown")
     return parser
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tests.bench.arrival import MIB, arriving, bare_unseal, frames_in_one_read
-from tests.bench.cost import Contestant
+from tests.bench.cost import Contestant, in_turns
 from tests.bench.cyrus import start_cyrus
 from tests.bench.gss import gss_calls, raw_calls
 from tests.bench.imports import import_dependencies
-from tests.bench.jdk import start_jdk
+from tests.bench.jdk import STARTS, start_jdk
 from tests.bench.logins import Server, our_login, their_login
 from tests.bench.loopback import start_loopback
 from tests.bench.ours import context_calls, layer_calls, slower_call
@@ -37,8 +37,9 @@ def cyrus(level: str, protection: str, size: int, call: str, stable: Stable) -> 
 
 def jdk(protection: str, size: int, call: str, stable: Stable) -> Both:
     """Java: `wrap` and `unwrap`."""
-    child = stable.get(start_jdk, protection)
-    return context_calls(protection, size)[call], child.contestant(call, size)
+    children = [stable.get(start_jdk, protection, number) for number in STARTS]
+    theirs = in_turns(child.contestant(call, size) for child in children)
+    return context_calls(protection, size)[call], theirs
 
 
 def primitives(size: int, call: str, stable: Stable) -> Both:

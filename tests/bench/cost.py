@@ -7,12 +7,13 @@ wall clock is kept beside it, and is what counts for threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import cycle
 from time import perf_counter_ns, process_time_ns
 from typing import Literal, TypeAlias
 
-__all__ = ["Clock", "Contestant", "Cost", "one_each", "repeated", "timed"]
+__all__ = ["Clock", "Contestant", "Cost", "in_turns", "one_each", "repeated", "timed"]
 
 Clock: TypeAlias = Literal["cpu", "wall"]
 
@@ -72,3 +73,9 @@ def one_each(call: Callable[[bytes], object], prepare: Callable[[], bytes]) -> C
         return timed(work) / count
 
     return contestant
+
+
+def in_turns(contestants: Iterable[Contestant]) -> Contestant:
+    """Let another one of them do each burst."""
+    turns = cycle(contestants)
+    return lambda count: next(turns)(count)

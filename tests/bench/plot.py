@@ -24,6 +24,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     judged = [row for row in rows if row["must"] is not None][::-1]
     mpl.rcParams["svg.hashsalt"] = "saslwrap"  # the same figures give the same file
+    mpl.rcParams["svg.fonttype"] = "none"  # text stays text
     figure = Figure(figsize=(10, 0.8 + 0.28 * len(judged)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(judged):
@@ -35,7 +36,8 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_yticks(range(len(judged)), [row["what"] for row in judged], fontsize=8)
     axes.set_xscale("log")
-    axes.set_xticks([0.5, 1, 2, 4], ["0.5", "must", "2", "4"])
+    axes.set_xticks([0.5, 0.75, 1, 1.5, 2], ["0.5", "0.75", "must", "1.5", "2"])
+    axes.minorticks_off()
     axes.set_title("ratio / what it must be; the tick is the aim; right is better", fontsize=9)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 

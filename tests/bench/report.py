@@ -6,16 +6,16 @@ import os
 import platform
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from statistics import median
 from typing import Any
 
 from tests.bench.cost import Clock, Cost
-from tests.bench.row import Result, Row
+from tests.bench.row import Result, Row, Verdict
 
-__all__ = ["HEADING", "line_of", "machine", "record_line", "summary"]
+__all__ = ["HEADING", "line_of", "machine", "record_line", "summary", "table"]
 
 CLOCKS: tuple[Clock, ...] = ("cpu", "wall")
 
@@ -39,10 +39,17 @@ def line_of(result: Result) -> str:
 
 
 def _told(row: Row, costs: list[Cost]) -> str:
-    seconds = median(cost.on(row.clock) for cost in costs)
-    if row.octets >= 1024:
-        return f"{row.octets / seconds / 1e6:.0f} MB/s"
-    return f"{seconds * 1e6:.3g} us" if seconds < 1e-3 else f"{seconds:.3g}"
+    return _figure(row.octets, median(cost.on(row.clock) for cost in costs))
+
+
+def _figure(octets: int, cost: float) -> str:
+    """A throughput, a time, or a share."""
+    if octets >= 1024:
+        return f"{octets / cost / 1e6:.0f} MB/s"
+    for unit, size in (("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3)):
+        if cost < 500 * size:
+            return f"{cost / size:.3g} {unit}"
+    return f"{cost:.2f}"
 
 
 def summary(result: Result) -> dict[str, Any]:
@@ -66,6 +73,27 @@ def summary(result: Result) -> dict[str, Any]:
         "peer": {clock: median(cost.on(clock) for cost in result.theirs) for clock in CLOCKS},
         "ratios": {clock: result.ratios(clock) for clock in CLOCKS},
     }
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The rows as a table in Markdown.
+
+    :param rows: as in the JSON
+    """
+    heading = "| what | ours | peer | ratio | interval | must | aim |"
+    rule = "|---|--:|--:|--:|---|--:|--:|"
+    return "\n".join([heading, rule, *map(_table_line, rows)])
+
+
+def _table_line(row: Mapping[str, Any]) -> str:
+    costs = (_figure(row["octets"], row[side][row["clock"]]) for side in ("ours", "peer"))
+    sign = "≥" if row["figure"] == "speed" else "≤"
+    marks = ("" if row[mark] is None else f"{sign} {row[mark]}" for mark in ("must", "aim"))
+    ratio = f"{row['ratio']:.2f}"
+    if row["verdict"] == Verdict.SHORT:
+        ratio = f"**{ratio}**"
+    interval = f"{row['low']:.2f} to {row['high']:.2f}"
+    return f"| {' | '.join((row['what'], *costs, ratio, interval, *marks))} |"
 
 
 def record_line(record: Mapping[str, Any]) -> str:

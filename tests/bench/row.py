@@ -12,7 +12,10 @@ from tests.bench.cost import Clock, Contestant, Cost
 from tests.bench.interval import Interval, median_interval
 from tests.bench.stable import Stable
 
-__all__ = ["Contest", "Result", "Row", "Verdict", "run_row"]
+__all__ = ["Contest", "Figure", "Result", "Row", "Verdict", "run_row"]
+
+#: `"speed"` is ours over theirs, where more is better; of `"time"` less is.
+Figure: TypeAlias = Literal["speed", "time"]
 
 #: Makes ready ours and theirs.
 Contest: TypeAlias = Callable[[Stable], tuple[Contestant, Contestant]]
@@ -31,7 +34,6 @@ class Verdict(StrEnum):
 class Row:
     """What is compared with what.
 
-    :ivar figure: `"speed"`, ours over theirs, where more is better; or `"time"`, where less is
     :ivar must: what the ratio has to reach; None, as `aim`, for the record only
     :ivar count: operations of a burst
     :ivar octets: of one operation, to tell a throughput; 0 where that says nothing
@@ -41,7 +43,7 @@ class Row:
     what: str
     contest: Contest
     count: int
-    figure: Literal["speed", "time"] = "speed"
+    figure: Figure = "speed"
     must: float | None = None
     aim: float | None = None
     octets: int = 0

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from saslwrap.framing import FrameDecoder
+from saslwrap.testing import context_pair
 from tests.bench import contests
 from tests.bench.__main__ import main
 from tests.bench.copies import SIZE, copies_of, inbound, outbound
 from tests.bench.cost import Cost
 from tests.bench.interval import median_interval
+from tests.bench.report import table
 from tests.bench.row import Result, Row, Verdict, run_row
 from tests.bench.rows import ROWS
 from tests.bench.stable import Stable
@@ -141,6 +143,14 @@ def test_the_payload_is_copied_no_more_than_is_said(
     assert sum(inbound(protection).values()) == received
 
 
+@pytest.mark.parametrize("protection", ["auth-int", "rc4"])
+def test_a_large_token_of_bytes_is_not_copied_to_be_opened(protection: str) -> None:
+    """What is counted is the message that comes out."""
+    client, server = context_pair(protection, client_maxbuf=0xFFFFFF)
+    token = server.seal(bytes(SIZE))
+    assert sum(copies_of(lambda: client.unseal(token)).values()) == 1
+
+
 def test_a_copy_is_found_by_its_line() -> None:
     """The control: what the decoder gives up is a copy of all that it holds."""
     decoder = FrameDecoder(2 * SIZE)
@@ -157,6 +167,23 @@ def test_the_records_are_told(capsys: pytest.CaptureFixture[str], tmp_path: Path
     noted = json.loads(figures.read_text())["records"]
     idle, half = (record["value"] for record in noted[-2:])
     assert 30_000 < half - idle < 65_000
+
+
+def test_rows_that_did_not_run_stay_in_the_file(tmp_path: Path) -> None:
+    figures, text = tmp_path / "figures.json", tmp_path / "table.md"
+    options = ["--scale", "0", "--pairs", "1", "--json", str(figures), "--table", str(text)]
+    main(["--rows", "rc4-100-in-one-read", *options])
+    main(["--rows", "rc4-65000-seal-primitives", *options])
+    names = [row["name"] for row in json.loads(figures.read_text())["rows"]]
+    assert names == ["rc4-65000-seal-primitives", "rc4-100-in-one-read"]
+    assert text.read_text().count("\n| rc4 65,000 B, seal / its primitives alone |") == 1
+
+
+def test_the_page_shows_the_figures_that_it_was_made_from() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    figures = json.loads((docs / "performance.json").read_text(encoding="utf-8"))
+    assert table(figures["rows"]) in (docs / "performance.md").read_text(encoding="utf-8")
+    assert {row["name"] for row in figures["rows"]} == set(ROWS)
 
 
 def test_a_peer_that_is_not_installed_is_said(
