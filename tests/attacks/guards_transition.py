@@ -7,6 +7,7 @@ from tests.attacks.guards import ANYIO, LAYER, Guard
 __all__ = ["GUARDS"]
 
 STREAMS = "saslwrap/asyncio/streams.py"
+DRIVE = "saslwrap/asyncio/drive.py"
 SYNC = "saslwrap/sync.py"
 TRANSPORT = "saslwrap/asyncio/transport.py"
 F = "test_f_transition.py::test_f"
@@ -70,7 +71,7 @@ GUARDS: list[tuple[str, Guard]] = [
     (
         F + "5_queue_of_a_stream_writer_goes_out_before_the_login[streams-asyncio]",
         Guard(
-            STREAMS,
+            DRIVE,
             "writer.write(data)",
             '__import__("os").write(writer.get_extra_info("socket").fileno(), data)',
         ),

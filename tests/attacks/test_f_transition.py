@@ -273,7 +273,7 @@ async def test_f4_frame_behind_the_success_may_be_cut_anywhere(
 
 @only("streams")
 async def test_f5_queue_of_a_stream_writer_goes_out_before_the_login(sockets: Sockets) -> None:
-    """Guard: saslwrap/asyncio/streams.py: writer.write(data)"""
+    """Guard: saslwrap/asyncio/drive.py: writer.write(data)"""
     streams = await asyncio.open_connection(sock=sockets[0])
     intruder = Intruder(sockets[1], is_client=False)
     queued = bytes(3_000_000)
