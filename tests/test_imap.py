@@ -188,6 +188,8 @@ def test_untagged_responses_are_heard_in_between() -> None:
         (b"* OK [capability A b] hello\r\nA1 OK\r\n", ("A", "B")),
         (b"A1 OK [CAPABILITY IMAP4rev1 IDLE] done\r\n", ("IMAP4REV1", "IDLE")),
         (b"A1 OK [CAPABILITY] done\r\n", ()),
+        (b"* NO [CAPABILITY X] soon\r\nA1 OK done\r\n", ("X",)),
+        (b"* BAD [CAPABILITY Y] what\r\nA1 OK done\r\n", ("Y",)),
         (b"A1 OK done\r\n", None),
     ],
 )
@@ -239,15 +241,21 @@ def test_refusals(feed: Feed, said: str, kind: type[SASLError], text: str) -> No
     failure(exchange, kind, text, survives=True)
 
 
-def test_too_little_protection_over_tls() -> None:
+@pytest.mark.parametrize(
+    ("external_ssf", "remedy"), [(0, "raise min_ssf"), (1, "does not count this TLS")]
+)
+def test_the_remedy_for_too_little_protection_goes_by_the_channel(
+    external_ssf: int, remedy: str
+) -> None:
     exchange = IMAPAuthenticate(PlayedClient(AT_ONCE), initial_response=True)
-    exchange.bind_channel(ChannelInfo(external_ssf=256))
+    exchange.bind_channel(ChannelInfo(external_ssf))
     assert isinstance(crank(exchange), Send)
     exchange.receive_data(b"A1 NO [PRIVACYREQUIRED] x\r\n")
-    failure(exchange, NegotiationError, "does not count this TLS", survives=True)
+    failure(exchange, NegotiationError, remedy, survives=True)
 
 
 def test_before_the_first_line_nothing_is_known() -> None:
+    assert IMAPAuthenticateServer({}).tag == ""
     client = IMAPAuthenticate(PlayedClient())
     assert (client.status, client.code, client.text) == (None, None, "")
     assert client.capabilities is None
