@@ -739,6 +739,13 @@ def test_the_server_answers_before_it_refuses(
     failure(exchange, kind, text, survives=kind is not ProtocolError)
 
 
+def test_all_that_there_is_is_named_to_who_asks_for_something_else() -> None:
+    exchange = LDAPBindServer({"PLAYED": PlayedServer, "OTHER": PlayedServer})
+    assert crank(exchange) == NeedData()
+    exchange.receive_data(bind_request(1, mechanism="THIRD"))
+    assert crank(exchange) == Send(bind_response(1, 7, text="there is PLAYED, OTHER"))
+
+
 def test_controls_that_are_not_critical_are_ignored() -> None:
     exchange = serving((None, None, True))
     value = {"version": 3, "name": b"", "authentication": ("sasl", {"mechanism": b"PLAYED"})}

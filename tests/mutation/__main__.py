@@ -51,7 +51,10 @@ TESTS = (
     "test_ldap*.py",
     "test_mechanism.py",
     "test_names.py",
+    "test_pop3.py",
     "test_properties.py",
+    "test_sieve.py",
+    "test_smtp.py",
     "test_sspi_messages.py",
 )
 
