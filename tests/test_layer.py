@@ -108,6 +108,17 @@ def test_data_is_split_at_the_maximum_message(data: bytes, parts: list[bytes]) -
     assert pieces[::2] == [len(token).to_bytes(4, "big") for token in tokens(*parts)]
 
 
+@pytest.mark.parametrize("make", [bytes, bytearray], ids=["bytes", "bytearray"])
+@pytest.mark.parametrize("length", [0, 1, 255, 256, 257, 1000])
+def test_data_is_sent_in_batches_of_64_frames(length: int, make: Callable[[bytes], Any]) -> None:
+    """Whoever sends gives others their turn in between. Of nothing there is one, which is empty."""
+    data = bytes(index % 251 for index in range(length))
+    batches = [bytes(batch) for batch in make_layer(maximum_message=4).batches(make(data))]
+    assert b"".join(batches) == data
+    assert [len(batch) for batch in batches[:-1]] == [256] * (len(batches) - 1)
+    assert len(batches) == max(1, -(-length // 256))
+
+
 @given(st.lists(st.binary(max_size=40), max_size=6), st.integers(1, 9))
 @settings(deadline=None)
 def test_what_is_sent_is_what_arrives(writes: list[bytes], maximum_message: int) -> None:
