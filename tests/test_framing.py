@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from saslwrap.context import SMALL_TOKEN
 from saslwrap.errors import FrameTooLargeError, ProtocolError, TruncatedStreamError
 from saslwrap.framing import FrameDecoder
 from tests.support import frame
@@ -239,14 +240,15 @@ def test_a_bad_length_counts_more_than_the_end() -> None:
         decoder.next_token()
 
 
-def test_a_released_token_is_given_again() -> None:
-    decoder = FrameDecoder(100)
-    decoder.receive_data(frame(b"hello")[:-1])
-    decoder.receive_data(b"o")
-    assert viewed(decoder) == b"hello"
+@pytest.mark.parametrize("token", [b"hello", bytes(SMALL_TOKEN + 1)], ids=["copied", "viewed"])
+def test_a_released_token_is_given_again(token: bytes) -> None:
+    """The guard: while a token is viewed nothing can come in behind it."""
+    decoder = FrameDecoder(SMALL_TOKEN + 1)
+    decoder.receive_data(frame(token))
+    assert viewed(decoder) == token
     decoder.release()
     decoder.receive_data(frame(b"more"))
-    assert taken(decoder) == [b"hello", b"more"]
+    assert taken(decoder) == [token, b"more"]
 
 
 def test_clear_gives_back_what_is_not_consumed() -> None:
