@@ -247,7 +247,7 @@ def test_a_second_of_a_kind_in_another_thread_is_refused_at_once(both: Both) -> 
     assert not both.context.failed
 
 
-@pytest.mark.parametrize("name", ["seal_in_place", "sign"])
+@pytest.mark.parametrize("name", ["seal", "seal_in_place", "sign"])
 def test_sealing_in_place_and_signing_are_done_by_the_same_sealer(name: str) -> None:
     """The guard: a token in pieces never shares a sequence number with a whole one."""
     sealer = ToySealer()
@@ -260,7 +260,7 @@ def test_sealing_in_place_and_signing_are_done_by_the_same_sealer(name: str) -> 
     assert context.seal(b"second") == tokens(b"first", b"second")[1]
 
 
-@pytest.mark.parametrize("name", ["unseal_in_place", "verify"])
+@pytest.mark.parametrize("name", ["unseal", "unseal_in_place", "verify"])
 def test_unsealing_in_place_and_verifying_are_done_by_the_same_unsealer(name: str) -> None:
     unsealer = ToyUnsealer()
     context = make_context(unsealer=unsealer, cipher=None)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saslwrap.context import Octets
+from saslwrap.context import SMALL_TOKEN, Octets
 from saslwrap.errors import (
     ContextBusyError,
     FrameTooLargeError,
@@ -679,6 +679,18 @@ def test_small_reads_of_a_large_frame_do_not_copy_the_rest() -> None:
     layer.receive_data(joined(ours, bytes(MEBIBYTE)))
     layer.read(1)
     assert peak_while(lambda: [len(layer.read(65536)) for _ in range(15)]) < MEBIBYTE / 4
+
+
+def test_a_large_frame_waits_while_another_unseals() -> None:
+    """The guard: its view is released, so that more can come in behind it."""
+    large, unsealer = bytes(SMALL_TOKEN + 1), ToyUnsealer()
+    layer = make_layer(unsealer=unsealer, local_maxbuf=2 * SMALL_TOKEN)
+    first, second = tokens(b"first", large)
+    layer.receive_data(frame(second))
+    with at_work(unsealer, lambda: layer.context.unseal(first)):
+        assert type(failure(layer.read)) is ContextBusyError
+        layer.receive_data(b"\x00")
+    assert drain(layer) == large
 
 
 @pytest.mark.parametrize("waiting", [b"\x00\x00", b"\xff\xff\xff\xff", FORGED])
