@@ -234,9 +234,11 @@ def log_in(data: bytes) -> None:
         return
     status, server, proof = accept_security_context(None, server, reader.edited(response), 0)
     assert (status, server.complete) == (SecurityStatus.SEC_E_OK, True)
-    bent = reader.edited(proof or b"")
+    assert proof is not None
+    bent = reader.edited(proof)
     status, client, last = initialize_security_context(None, client, None, 0, bent)
     assert (status, client.complete, last) == (SecurityStatus.SEC_E_OK, True, None)
+    assert proof.removeprefix(b"rspauth=") in bent.replace(b"\\", b""), "a wrong proof was taken"
     judge_login(client, server)
 
 
