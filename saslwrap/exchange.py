@@ -217,6 +217,14 @@ class Exchange(ABC):
         """
         return None
 
+    def leaves_usable(self, error: BaseException) -> bool:
+        """Whether `error` leaves the transport usable, in its previous layer: `transport_survives`.
+
+        Not once the login is done: then the new layer is in force at the peer, what follows belongs
+        under it, and a follow-up that fails, however politely, ends the connection.
+        """
+        return not self._done and transport_survives(error)
+
     def abort(self) -> bytes:
         """Give up. Returns what tells the peer so, `b""` if there is nothing to tell now.
 

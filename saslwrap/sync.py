@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final
 
 from saslwrap.context import Buffer, SecurityContext, octets
 from saslwrap.errors import ContextBusyError, SASLError, UsageError
-from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, transport_survives
+from saslwrap.exchange import Done, Exchange, NeedData, Send, Step
 from saslwrap.layer import ClearLayer, Layer, SecurityLayer, next_layer
 from saslwrap.mechanisms.channel_binding import channel_info
 from saslwrap.properties import MAX_MAXBUF
@@ -67,7 +67,7 @@ class SASLSocket:
                     self._drive(more)
                     self._layer.push_back(more.trailing_data)
             except BaseException as error:
-                if transport_survives(error):
+                if exchange.leaves_usable(error):
                     self._layer.push_back(exchange.trailing_data)
                 else:
                     exchange.abandon()

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from saslwrap.asyncio import SASLTransport, authenticate_transport
+from saslwrap.asyncio import SASLTransport, authenticate_transport, start_sasl
 from saslwrap.errors import (
     AuthenticationError,
     ProtocolError,
@@ -221,6 +221,17 @@ async def test_a_transport_that_has_a_layer_or_is_closing() -> None:
     transport.close()
     with pytest.raises(UsageError, match="connect anew"):
         await authenticate_transport(transport, protocol, login())
+
+
+async def test_a_transport_below_a_layer_does_not_log_in_in_clear() -> None:
+    transport, streams = await plain()
+    protocol = transport.get_protocol()
+    assert isinstance(protocol, Recorder)
+    start_sasl(transport, protocol, make_context())
+    with pytest.raises(UsageError, match="has a security layer"):
+        await authenticate_transport(transport, protocol, login())
+    transport.abort()
+    assert await streams[0].read() == b""
 
 
 async def test_a_failure_of_the_layer_is_told() -> None:

@@ -46,7 +46,7 @@ from anyio.streams.tls import TLSAttribute
 
 from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import SASLError, UsageError
-from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, transport_survives
+from saslwrap.exchange import Done, Exchange, NeedData, Send, Step
 from saslwrap.layer import ClearLayer, Layer, SecurityLayer, next_layer
 from saslwrap.mechanisms.channel_binding import channel_info
 from saslwrap.properties import MAX_MAXBUF, QOP, ChannelInfo, StreamSizes
@@ -280,7 +280,7 @@ class SASLStream(ByteStream):
                 if self._closed:  # by another task, while a step was in its thread
                     raise ClosedResourceError
             except BaseException as error:
-                if transport_survives(error):
+                if exchange.leaves_usable(error):
                     self._layer.push_back(exchange.trailing_data)
                 else:
                     exchange.abandon()

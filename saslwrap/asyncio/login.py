@@ -14,10 +14,10 @@ import asyncio
 from typing import Final
 
 from saslwrap.asyncio.drive import drive
-from saslwrap.asyncio.transport import SASLTransport, slide_under
+from saslwrap.asyncio.transport import has_layer, slide_under
 from saslwrap.context import Buffer
 from saslwrap.errors import UsageError
-from saslwrap.exchange import Exchange, transport_survives
+from saslwrap.exchange import Exchange
 from saslwrap.mechanisms.channel_binding import channel_info
 
 __all__ = ["authenticate_transport"]
@@ -49,7 +49,7 @@ async def authenticate_transport(
     :raises UsageError: the transport is closing, or has a layer already
     :raises OSError: the transport broke
     """
-    if isinstance(transport, SASLTransport) or transport.is_closing():
+    if has_layer(transport) or transport.is_closing():
         raise UsageError("the transport has a security layer, or is closing; connect anew")
     exchange.bind_channel(channel_info(transport.get_extra_info("ssl_object")))
     exchange.receive_data(received)
@@ -62,7 +62,7 @@ async def authenticate_transport(
             await drive(bridge, more, bridge.read)
             rest = more.trailing_data
     except BaseException as error:
-        if transport_survives(error):
+        if exchange.leaves_usable(error):
             rest = exchange.trailing_data
         else:
             exchange.abandon()

@@ -24,7 +24,7 @@ from saslwrap.asyncio.reader import SASLStreamReader
 from saslwrap.asyncio.transport import SASLTransport, slide_under
 from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import SASLError
-from saslwrap.exchange import Exchange, transport_survives
+from saslwrap.exchange import Exchange
 from saslwrap.mechanisms.channel_binding import channel_info
 from saslwrap.properties import MAX_MAXBUF
 
@@ -123,7 +123,7 @@ async def authenticate_streams(
             await _give_back(pair[0], more.trailing_data)
         return pair
     except BaseException as error:
-        if transport_survives(error):
+        if exchange.leaves_usable(error):
             await _give_back(reader, exchange.trailing_data)
         else:
             exchange.abandon()

@@ -74,7 +74,7 @@ def slide_under(
     """
     if transport.is_closing():
         raise UsageError("the transport is closing; connect anew")
-    if isinstance(transport, SASLTransport) or isinstance(transport.get_protocol(), Wire):
+    if has_layer(transport):
         raise UsageError("the transport has a security layer; its `rebind` takes another one")
     if not queue_is_ours and (queued := transport.get_write_buffer_size()):
         raise UsageError(
@@ -86,6 +86,11 @@ def slide_under(
     transport.set_protocol(wire)
     wire.loop.call_soon(wire.pump)
     return wire
+
+
+def has_layer(transport: asyncio.Transport) -> bool:
+    """Whether it is sealed, or has a layer above that would not see what is written to it."""
+    return isinstance(transport, SASLTransport) or isinstance(transport.get_protocol(), Wire)
 
 
 class Wire(asyncio.Protocol):

@@ -22,10 +22,10 @@ from saslwrap.errors import (
     AuthenticationError,
     MechanismUnavailableError,
     NegotiationError,
+    ProtocolError,
     SASLError,
     UsageError,
 )
-from saslwrap.exchange import transport_survives
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols.imap import IMAPAuthenticate
 
@@ -77,18 +77,23 @@ async def _log_in(protocol: Any, mechanism: ClientMechanism) -> None:
     )
     delivery = _Delivery(protocol)
     received, protocol.incomplete_line = protocol.incomplete_line, b""
+    protocol.state = "STARTED"  # in which aioimaplib lets no other command out, in clear
     try:
+        if protocol.current_command is not None:  # its rest would be taken from under the layer
+            raise ProtocolError("the server began a response before the login and did not end it")
         protocol.transport = await authenticate_transport(
             protocol.transport, delivery, login, received=received
         )
         protocol.state, protocol.capabilities = "AUTH", set()
         await protocol.capability()
     except BaseException as error:
-        if not transport_survives(error):
+        if login.leaves_usable(error):
+            protocol.state = "NONAUTH"
+        else:
             protocol.state = "LOGOUT"
             protocol.transport.abort()
-        if delivery.failure is not None:  # of which aioimaplib's error knows nothing
-            raise delivery.failure from None
+        if delivery.failure is not None and isinstance(error, Exception):
+            raise delivery.failure from None  # of which aioimaplib's error knows nothing
         raise
 
 

@@ -113,6 +113,7 @@ def initialize(uri: str, make_mechanism: Callable[[], Mechanisms], **options: An
 
     class SealedLDAPObject(SimpleLDAPObject):
         async def _connect_stream(self) -> ByteStream:
+            self._buffer = b""  # what a connection that was lost had sent in part
             transport = await super()._connect_stream()
             try:
                 with _told_as(

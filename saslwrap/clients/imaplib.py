@@ -50,6 +50,11 @@ class IMAP4(imaplib.IMAP4):
     state LOGOUT, and refuses further commands.
     """
 
+    sock: socket.socket
+    state: str
+    tagnum: int
+    capabilities: tuple[str, ...]
+
     def authenticate_sasl(self, mechanism: ClientMechanism) -> tuple[str, list[Any]]:
         """Log in, and go on under the layer that this brings; returns as `authenticate` does.
 

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import poplib
 from contextlib import suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from saslwrap.errors import AuthenticationError, NegotiationError, UsageError
 from saslwrap.exchange import transport_survives
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols.pop3 import POP3Auth
 from saslwrap.sync import SASLSocket, authenticate_socket
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["POP3", "POP3_SSL"]
 
@@ -29,6 +32,9 @@ class POP3(poplib.POP3):
     What goes wrong in the layer is a `SASLError` that is a `ConnectionError`, too, where poplib
     raises an `OSError`. The client is then closed.
     """
+
+    sock: socket.socket
+    file: BinaryIO
 
     def authenticate_sasl(self, mechanism: ClientMechanism) -> bytes:
         """Log in, and go on under the layer that this brings; returns the server's words.

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, overload
 
 from saslwrap.context import InPlaceSealer, InPlaceUnsealer, Octets, SecurityContext
@@ -55,8 +55,8 @@ class FrameRecord:
     context: int
     direction: Direction
     number: int
-    token: bytes | None
-    message: bytes | None
+    token: bytes | None = field(repr=False)
+    message: bytes | None = field(repr=False)
     error: SASLError | None = None
 
     def dump(self) -> str:
@@ -147,7 +147,8 @@ class FrameLog:
     def __str__(self) -> str:
         return "\n".join([_HEADING, *map(str, self.records)])
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return f"<FrameLog of {len(self.records)} frames; str() shows them, with their plaintext>"
 
 
 def _text(octets: bytes) -> str:

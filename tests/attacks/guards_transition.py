@@ -16,7 +16,7 @@ TRAILING = "replacement.receive_data(trailing_data)"
 RECEIVED = "wire.layer.receive_data(received)"
 trailing_in_clear = Guard(LAYER, TRAILING, "replacement.push_back(trailing_data)")
 received_in_clear = Guard(TRANSPORT, RECEIVED, "wire.layer.push_back(received)")
-SURVIVES = "if transport_survives(error):"
+SURVIVES = "if exchange.leaves_usable(error):"
 
 GUARDS: list[tuple[str, Guard]] = [
     (

@@ -397,9 +397,9 @@ async def test_f6_frame_of_the_old_layer_behind_the_success_is_refused(
 async def test_f6_failed_rebind_keeps_the_old_layer_and_its_counters(
     shell: Shell, sockets: Sockets
 ) -> None:
-    """Guard: saslwrap/anyio/stream.py: if transport_survives(error):
-    Guard: saslwrap/asyncio/streams.py: if transport_survives(error):
-    Guard: saslwrap/sync.py: if transport_survives(error):
+    """Guard: saslwrap/anyio/stream.py: if exchange.leaves_usable(error):
+    Guard: saslwrap/asyncio/streams.py: if exchange.leaves_usable(error):
+    Guard: saslwrap/sync.py: if exchange.leaves_usable(error):
     """
     end, under, intruder = await rebinding(shell, sockets, is_client=False)
     before = end.context
