@@ -31,7 +31,13 @@ def _login() -> LDAPBindServer:
     def secret(username: str, _: str) -> str | None:
         return get_secret(username, "example.com")
 
-    mechanism = DigestMD5Server(secret, service="ldap", host=HOST, realms=[HOST])
+    mechanism = DigestMD5Server(
+        secret,
+        service="ldap",
+        host=HOST,
+        realms=[HOST],
+        properties=SecurityProperties(min_ssf=1),
+    )
     return LDAPBindServer({"DIGEST-MD5": lambda: mechanism})
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any
 
+import anyio
 import pytest
 
 from saslwrap import (
@@ -129,6 +130,31 @@ async def test_a_connection_that_was_lost_logs_in_again(tap: Wiretap) -> None:
         assert await look(connection) == [f"cn=n7,{ROOT}"]
     assert b"hidden" not in in_clear(tap)
     assert len(tap.recordings) == 2
+
+
+async def test_requests_that_come_at_once_log_in_once(tap: Wiretap) -> None:
+    async with initialize(url(tap.port), mechanism) as connection:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(connection.search_ext, ROOT, ldap.SCOPE_BASE)
+        assert await look(connection) == [f"cn=n7,{ROOT}"]
+    in_clear(tap)
+    assert len(tap.recordings) == 1
+
+
+async def test_a_login_that_was_refused_does_not_stop_the_request_that_waits(tap: Wiretap) -> None:
+    passwords = iter(["wrong", PASSWORD])
+    async with initialize(url(tap.port), lambda: mechanism(next(passwords))) as connection:
+
+        async def refused() -> None:
+            with pytest.raises(ldap.INVALID_CREDENTIALS):
+                await look(connection)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(refused)
+            await anyio.wait_all_tasks_blocked()
+            assert await look(connection) == [f"cn=n7,{ROOT}"]
+    assert b"hidden" not in in_clear(tap)
 
 
 async def test_a_wrong_password(tap: Wiretap) -> None:
@@ -320,3 +346,4 @@ def test_the_private_hook_is_still_where_every_stream_comes_from() -> None:
         "_connect_stream"
     ]
     assert [one for one in names if "_connect_stream" in names[one]] == ["_connected"]
+    assert "_stream" in names["_connected"]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from saslwrap import (
     AuthenticationError,
+    ChannelInfo,
     ClientMechanism,
     DigestMD5Client,
     MechanismUnavailableError,
@@ -23,6 +26,7 @@ from saslwrap import (
     UsageError,
 )
 from saslwrap.clients.badldap import connect
+from saslwrap.mechanisms.channel_binding import tls_server_end_point
 from saslwrap.protocols.ldap_login import DowngradeError
 from saslwrap.testing import LDAPServer
 from saslwrap.testing.pairs import HOST
@@ -36,12 +40,14 @@ from tests.bad_servers import (
     behaving,
     lying_list,
 )
+from tests.conftest import TLSContexts
 from tests.peers.wiretap import Wiretap
 from tests.raw_server import serving
 
 badldap = pytest.importorskip("badldap.connection")
 exceptions = pytest.importorskip("badldap.commons.exceptions")
 client = pytest.importorskip("badldap.client")
+unissl = pytest.importorskip("asysocks.unicomm.common.unissl")
 
 pytestmark = pytest.mark.asyncio
 
@@ -61,10 +67,13 @@ def mechanism(password: str = PASSWORD, **options: Any) -> DigestMD5Client:
     return DigestMD5Client("alice", password, service="ldap", host=HOST, **options)
 
 
+def make_server(**options: Any) -> LDAPServer:
+    return LDAPServer(ENTRIES, {"alice": PASSWORD}, host=HOST, writable=True, **options)
+
+
 @pytest.fixture
 def tap() -> Iterator[Wiretap]:
-    server = LDAPServer(ENTRIES, {"alice": PASSWORD}, host=HOST, writable=True)
-    with server.in_thread(), Wiretap("127.0.0.1", server.port) as tap:
+    with make_server().in_thread() as server, Wiretap("127.0.0.1", server.port) as tap:
         yield tap
 
 
@@ -157,6 +166,61 @@ async def test_starttls(tap: Wiretap) -> None:
         assert await names(connection, "(cn=n7)")
 
 
+class Bound(DigestMD5Client):
+    """Remembers what it was told of the channel below."""
+
+    channel: ChannelInfo
+
+    def bind_channel(self, info: ChannelInfo) -> None:
+        self.channel = info
+        super().bind_channel(info)
+
+
+def secure_target(port: int, *, timeout: int = 20, **trust: Any) -> Any:
+    return badldap.MSLDAPTarget(
+        "127.0.0.1",
+        port,
+        badldap.UniProto.CLIENT_SSL_TCP,
+        timeout=timeout,
+        hostname=HOST,
+        ssl_ctx=unissl.UniSSL(verify=True, **trust),
+    )
+
+
+async def test_over_tls_a_login_is_bound_and_asks_for_no_layer(
+    tls: TLSContexts, tmp_path: Path
+) -> None:
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_text(ssl.DER_cert_to_PEM_cert(tls.certificate))
+    made = [Bound("alice", PASSWORD, service="ldap", host=HOST) for _ in range(2)]
+    mechanisms = iter(made)
+    with make_server(tls=tls.server, tls_at_once=True).in_thread() as server:
+        where = secure_target(server.port, cacert=str(certificate))
+        connection = await connect(where, lambda: next(mechanisms))
+        assert await connection.whoami() == ("u:alice", None)
+        await connection.disconnect()
+        await succeed(connection.connect())
+        await succeed(connection.bind())
+        assert await names(connection, "(cn=n7)") == [f"cn=n7,{ROOT}"]
+        await connection.disconnect()
+    for mechanism in made:
+        assert mechanism.context is None
+        assert mechanism.channel.tls_server_end_point == tls_server_end_point(tls.certificate)
+
+
+async def test_a_certificate_that_nobody_trusts(tls: TLSContexts) -> None:
+    with (
+        make_server(tls=tls.server, tls_at_once=True).in_thread() as server,
+        pytest.raises(ssl.SSLCertVerificationError),
+    ):
+        await connect(secure_target(server.port), mechanism)
+
+
+async def test_a_server_that_is_silent_about_tls() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(TimeoutError):
+        await connect(secure_target(listener.getsockname()[1], timeout=1), mechanism)
+
+
 async def test_a_wrong_password(tap: Wiretap) -> None:
     with pytest.raises(exceptions.LDAPBindException, match="invalidCredentials") as caught:
         await connect(target(tap.port), lambda: mechanism("wrong"))
@@ -216,17 +280,9 @@ async def test_a_frame_that_is_wrong(behave: Behaviour, words: str) -> None:
                 await succeed(connection.delete(DN))
 
 
-@pytest.mark.parametrize(
-    ("where", "make", "words"),
-    [
-        (badldap.MSLDAPTarget.from_url("ldaps://127.0.0.1"), mechanism, "badldap's own login"),
-        (target(1), mechanism(), "lambda"),
-    ],
-    ids=["tls", "mechanism"],
-)
-async def test_arguments_of_the_wrong_kind(where: Any, make: Any, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        await connect(where, make)
+async def test_a_mechanism_is_made_for_each_login() -> None:
+    with pytest.raises(UsageError, match="lambda"):
+        await connect(target(1), mechanism())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("version", ["0.7.6", "0.8", "1.0.0"])

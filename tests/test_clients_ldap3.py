@@ -267,6 +267,29 @@ def test_a_wrong_password(tap: Wiretap) -> None:
     assert b"hidden" not in in_clear(tap)
 
 
+def test_a_new_login_that_is_refused(tap: Wiretap) -> None:
+    """Under the layer of the first one the server takes us for nobody."""
+    passwords = iter([PASSWORD, "wrong", PASSWORD])
+    connection = connect(tap.port)
+    authenticate(connection, lambda: mechanism(next(passwords)))
+    with pytest.raises(exceptions.LDAPBindError, match="invalidCredentials"):
+        connection.bind()
+    assert not connection.bound
+    assert not connection.closed
+    for request in (
+        lambda: connection.search(ROOT, "(cn=n7)"),
+        lambda: connection.delete(f"cn=n1,{ROOT}"),
+        connection.extend.standard.who_am_i,
+    ):
+        with pytest.raises(UsageError, match="needs a login that succeeds: call bind"):
+            request()
+    assert connection.bind()  # over the same connection
+    assert connection.extend.standard.who_am_i() == "u:alice"
+    close(connection, tap)
+    assert len(tap.recordings) == 1
+    assert b"hidden" not in in_clear(tap)
+
+
 def test_a_policy_that_cannot_be_met(tap: Wiretap) -> None:
     strong = SecurityProperties(min_ssf=256)
     with pytest.raises(exceptions.LDAPBindError) as caught:
@@ -320,21 +343,33 @@ def test_a_server_that_is_silent() -> None:
 # frames that others stumble over
 
 
+def integrity_only() -> DigestMD5Client:
+    """The one layer that ldap3 has of its own, and its holes are in."""
+    return mechanism(properties=SecurityProperties(min_ssf=1, max_ssf=1))
+
+
+each_layer = pytest.mark.parametrize("make", [mechanism, integrity_only], ids=["rc4", "auth-int"])
+
+
+@each_layer
 @pytest.mark.parametrize("behave", UNUSUAL.values(), ids=UNUSUAL)
-def test_frames_as_they_come(behave: Behaviour) -> None:
+def test_frames_as_they_come(behave: Behaviour, make: Callable[[], DigestMD5Client]) -> None:
     with serving(behaving(behave)) as port:
         connection = connect(port, ldap3.Server(HOST, port=port, get_info=ldap3.NONE))
-        authenticate(connection, mechanism)
+        authenticate(connection, make)
         assert connection.search(ROOT, "(sn=*)", attributes=["sn"])
         assert [entry.entry_dn for entry in connection.entries] == [DN]
         connection.unbind()
 
 
+@each_layer
 @pytest.mark.parametrize(("behave", "words"), FORBIDDEN.values(), ids=FORBIDDEN)
-def test_a_frame_that_is_wrong(behave: Behaviour, words: str) -> None:
+def test_a_frame_that_is_wrong(
+    behave: Behaviour, words: str, make: Callable[[], DigestMD5Client]
+) -> None:
     with serving(behaving(behave)) as port:
         connection = connect(port, ldap3.Server(HOST, port=port, get_info=ldap3.NONE))
-        authenticate(connection, mechanism)
+        authenticate(connection, make)
         with pytest.raises(exceptions.LDAPSocketReceiveError, match=words) as caught:
             connection.search(ROOT, "(sn=*)", attributes=["sn"])
     assert isinstance(caught.value.__context__, SASLError)

@@ -11,6 +11,7 @@
 The face of python-ldap (`LDAPObject`) opens its connection with the first request, and anew after
 one was lost. It does so in `_connect_stream`, which is private: the one place where every stream of
 it comes from. There the login is made, so that nothing else ever sees a stream without its layer.
+`_connected`, private too, asks for it: two requests at once would do so twice, and one waits here.
 Referrals would be followed over a connection of another class: that is turned off.
 """
 
@@ -112,6 +113,14 @@ def initialize(uri: str, make_mechanism: Callable[[], Mechanisms], **options: An
         return lambda text: error({"desc": error.desc, "info": text})
 
     class SealedLDAPObject(SimpleLDAPObject):
+        def __init__(self, uri: str, **options: Any) -> None:
+            super().__init__(uri, **options)
+            self._opening = anyio.Lock()
+
+        async def _connected(self) -> ByteStream:
+            async with self._opening:  # requests that come at once log in once
+                return await super()._connected()
+
         async def _connect_stream(self) -> ByteStream:
             self._buffer = b""  # what a connection that was lost had sent in part
             transport = await super()._connect_stream()

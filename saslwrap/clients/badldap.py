@@ -8,12 +8,17 @@ connection gets another `network` (a public attribute) as soon as it has one: th
 nothing before the login, then whole messages under the layer, and lets errors out to whoever waits
 for an answer. The connection is of badldap's own class, with `connect`, `bind` and `starttls`
 replaced; `MSLDAPClient` takes it as its `connection`.
+
+badldap does TLS in what it puts before its network. A target with TLS is therefore connected to in
+clear, and TLS is put below by asyncio, where a login finds it and is bound to it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from copy import copy
 from typing import Any, Final, TypeAlias
 
 from saslwrap.asyncio import authenticate_streams
@@ -39,8 +44,9 @@ async def connect(target: Any, make_mechanism: Callable[[], Mechanisms]) -> Any:
     `ProtocolError`, and the connection is closed. `disconnect()`, then `connect()` and `bind()` log
     in anew; before `bind()` nothing is sent.
 
-    :param target: an `MSLDAPTarget` without TLS: above TLS servers want no layer, and badldap's own
-        login does
+    :param target: an `MSLDAPTarget`. Over TLS no layer is asked for, and Kerberos or NTLM is bound
+        to the server's certificate (tls-server-end-point). Trust in that is the matter of the
+        target's `ssl_ctx`: badldap's own checks nothing, `UniSSL(verify=True)` does
     :param make_mechanism: gives a new mechanism for each login, or several, of which the best is
         taken that the server has
     :returns: an `MSLDAPClientConnection`
@@ -48,14 +54,12 @@ async def connect(target: Any, make_mechanism: Callable[[], Mechanisms]) -> Any:
         `NegotiationError`
     :raises ProtocolError: the server broke the protocol, or closed the connection
     :raises OSError: there is no connection, or the login took longer than `target.timeout`
-    :raises UsageError: the target has TLS, or `make_mechanism` makes nothing
+    :raises UsageError: `make_mechanism` makes nothing
     :raises MechanismUnavailableError: badldap is missing, or is neither 0.7.7 nor a later 0.7
     """
     require("badldap", "0.7.7", "0.8")
     if not callable(make_mechanism):
         raise UsageError("make_mechanism takes what makes one, for each login: lambda: ...")
-    if target.is_ssl():
-        raise UsageError("over TLS use badldap's own login: servers want no layer there")
     connection = _make_connection(target, make_mechanism)
     try:
         for step in (connection.connect, connection.bind):
@@ -70,7 +74,12 @@ async def connect(target: Any, make_mechanism: Callable[[], Mechanisms]) -> Any:
 
 def _make_connection(target: Any, make_mechanism: Callable[[], Mechanisms]) -> Any:
     from badldap.commons.common import MSLDAPClientStatus
-    from badldap.connection import MSLDAPClientConnection, UniCredential, asyauthProtocol
+    from badldap.connection import (
+        MSLDAPClientConnection,
+        UniCredential,
+        UniProto,
+        asyauthProtocol,
+    )
 
     class SealedConnection(MSLDAPClientConnection):  # type: ignore[misc]
         bind_ok: bool
@@ -83,6 +92,9 @@ def _make_connection(target: Any, make_mechanism: Callable[[], Mechanisms]) -> A
             connected: Outcome = await super().connect()
             if connected[0]:  # its reader, a task, has not begun yet
                 self.network = _Network(self.network)
+                if target.is_ssl():
+                    error = await _try(self.network.start_tls(target), target.timeout)
+                    return error is None, error
             return connected
 
         async def bind(self) -> Outcome:
@@ -96,20 +108,22 @@ def _make_connection(target: Any, make_mechanism: Callable[[], Mechanisms]) -> A
             return error is None, error
 
         async def starttls(self) -> Outcome:
-            return False, UsageError("StartTLS is not for a connection that gets a layer")
+            return False, UsageError("no StartTLS here: take a target with TLS, by ldaps://")
 
+    in_clear = copy(target)
+    in_clear.protocol = UniProto.CLIENT_TCP
     nobody = UniCredential(protocol=asyauthProtocol.PLAIN)  # it is not asked
-    return SealedConnection(target, nobody, auth=nobody)
+    return SealedConnection(in_clear, nobody, auth=nobody)
 
 
-async def _try(login: Awaitable[None], seconds: float) -> Exception | None:
-    """Log in; give what badldap's users look for if that fails, None if it does not."""
+async def _try(part: Awaitable[None], seconds: float) -> Exception | None:
+    """Do a part of a login; give what badldap's users look for if it fails, None if it does not."""
     from badldap.commons.exceptions import LDAPBindException
 
     error: Exception
     try:
         async with asyncio.timeout(seconds):
-            await login
+            await part
     except (AuthenticationError, NegotiationError) as cause:
         refused = isinstance(cause, AuthenticationError)
         code = "invalidCredentials" if refused else "inappropriateAuthentication"
@@ -132,6 +146,15 @@ class _Network:
         self._writer: asyncio.StreamWriter = below.writer
         self._logged_in = asyncio.Event()
         self._ended = False
+
+    async def start_tls(self, target: Any) -> None:
+        """Put TLS below, before anything was said.
+
+        :raises OSError: that failed; an `ssl.SSLError` or a `TimeoutError`
+        """
+        host = target.get_hostname_or_ip()
+        context = target.get_ssl_context(ssl.PROTOCOL_TLS_CLIENT)
+        await self._writer.start_tls(context, server_hostname=host)
 
     async def log_in(self, login: LDAPBind) -> None:
         self._reader, self._writer = await authenticate_streams(self._reader, self._writer, login)

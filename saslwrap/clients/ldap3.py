@@ -12,9 +12,10 @@ but a part of the connection, and takes the place of what ldap3 itself would do:
     send           every request passes here: none gets by that would leave in clear
     open           reads no schema yet: that would be such a request; `bind` reads it
 
-So a connection that lost its layer sends nothing until it has a new one. All three are public, and
-ldap3 calls them through the connection; no private attribute is touched. `auto_referrals` is turned
-off: ldap3 follows a referral over a connection of its own making, which has no layer.
+So a connection that lost its layer, or was refused a new login, sends nothing until one succeeds.
+All three are public, and ldap3 calls them through the connection; no private attribute is touched.
+`auto_referrals` is turned off: ldap3 follows a referral over a connection of its own making, which
+has no layer.
 """
 
 from __future__ import annotations
@@ -148,8 +149,11 @@ class _Login:
         if message_type == "extendedReq" and str(request["requestName"]) == _START_TLS:
             if layered:
                 raise UsageError("StartTLS has to come before the login, not under its layer")
-        elif self._connection.socket and not layered and message_type != "unbindRequest":
-            raise UsageError(f"{message_type} would go out in clear: call bind() first")
+        elif self._connection.socket and message_type != "unbindRequest":
+            if not layered:
+                raise UsageError(f"{message_type} would go out in clear: call bind() first")
+            if not self._connection.bound:  # the server takes us for nobody, under the old layer
+                raise UsageError(f"{message_type} needs a login that succeeds: call bind() first")
 
     def do_sasl_bind(self, controls: Any = None) -> dict[str, Any]:
         from ldap3.core.exceptions import LDAPBindError, LDAPSocketReceiveError

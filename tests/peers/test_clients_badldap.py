@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from saslwrap import GSSAPIClient, GSSSPNEGOClient
 from saslwrap.clients.badldap import connect
 from tests.peers.client_beds import LARGE, LOGINS, NUMBER, PAGE
 from tests.peers.client_beds import bed as bed
-from tests.peers.directory import NEEDLE
+from tests.peers.directory import ALICE, NEEDLE
+from tests.peers.slapd import Slapd
+from tests.peers.support import require_program, require_sasl_plugin
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.peers.client_beds import Bed
+    from tests.peers.kdc import Realm
 
 badldap = pytest.importorskip("badldap.connection")
 client = pytest.importorskip("badldap.client")
@@ -77,3 +81,24 @@ async def test_the_high_level_client(bed: Bed) -> None:
     assert error is None
     assert user.sAMAccountName == "alice"
     await high.disconnect()
+
+
+@pytest.mark.parametrize("make", [GSSAPIClient, GSSSPNEGOClient])
+@pytest.mark.usefixtures("alice_ticket")
+async def test_a_login_is_bound_to_tls(bound_slapd: Slapd, make: type[GSSAPIClient]) -> None:
+    """The server holds the binding against its certificate."""
+    target = badldap.MSLDAPTarget(
+        "127.0.0.1", bound_slapd.tls_port, badldap.UniProto.CLIENT_SSL_TCP, timeout=60
+    )
+    connection = await connect(target, lambda: make(service="ldap", host=Slapd.host))
+    assert await connection.whoami() == (f"dn:{ALICE.dn}", None)
+    await connection.disconnect()
+
+
+@pytest.fixture(scope="module")
+def bound_slapd(realm: Realm) -> Iterator[Slapd]:
+    require_program(*Slapd.programs)
+    require_sasl_plugin("gssapiv2")
+    config = "sasl-cbinding tls-endpoint\n"
+    with Slapd(tls=True, extra_config=config, environment=realm.environment) as server:
+        yield server
