@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import imaplib
 import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -239,6 +240,22 @@ def test_what_no_client_may_accept(case: str) -> None:
         assert b"CAPABILITY" not in sent
 
 
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_connection_that_is_gone(reset: bool) -> None:
+    def leave(sock: socket.socket) -> None:
+        sealed = servers.log_in(sock)
+        servers.answer(sealed, b"* CAPABILITY IMAP4rev1\r\n")
+        servers.command(sealed)
+        if reset:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with serving(leave) as port, connect(port) as client:
+        client.authenticate_sasl(make_mechanism())
+        with pytest.raises(IMAP4.abort, match=r"EOF|reset"):
+            client.noop()
+        check_dead(client)
+
+
 def test_a_server_that_calls_the_client_logged_in() -> None:
     with serving(servers.preauth) as port:
         client = connect(port)
@@ -256,7 +273,7 @@ def test_a_server_that_says_nothing_of_what_it_can() -> None:
         client = connect(port)
         with pytest.raises(IMAP4.error, match="did not say under the layer"):
             client.authenticate_sasl(make_mechanism())
-        client.shutdown()
+        check_dead(client)
 
 
 def test_what_came_in_clear_is_not_believed_under_the_layer() -> None:

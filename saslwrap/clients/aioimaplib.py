@@ -71,6 +71,8 @@ async def authenticate(client: Any, mechanism: ClientMechanism) -> None:
 
 
 async def _log_in(protocol: Any, mechanism: ClientMechanism) -> None:
+    from aioimaplib import aioimaplib
+
     _check_state(protocol)
     login = IMAPAuthenticate(
         mechanism, tag=protocol.new_tag(), initial_response="SASL-IR" in protocol.capabilities
@@ -92,7 +94,7 @@ async def _log_in(protocol: Any, mechanism: ClientMechanism) -> None:
         else:
             protocol.state = "LOGOUT"
             protocol.transport.abort()
-        if delivery.failure is not None and isinstance(error, Exception):
+        if delivery.failure is not None and isinstance(error, aioimaplib.AioImapException):
             raise delivery.failure from None  # of which aioimaplib's error knows nothing
         raise
 
@@ -120,7 +122,7 @@ class _Delivery(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         from aioimaplib.aioimaplib import STOP_WAIT_SERVER_PUSH
 
-        self.failure = exc
+        self.failure = exc or ConnectionResetError(_LOST)
         protocol, reason = self._protocol, (str(exc) if exc else _LOST).encode()
         waiting = [*protocol.pending_async_commands.values(), protocol.pending_sync_command]
         protocol.state, protocol.pending_sync_command = "LOGOUT", None

@@ -40,8 +40,9 @@ async def connect(
 ) -> Any:
     """Connect, log in, and give what `connectToLDAPEndpointAsync` gives: `async with` it.
 
-    Where a connection is lost, what waits for an answer gets anyldap's
-    `LDAPClientConnectionLostException`; if a frame was wrong its cause is our error.
+    What waits for an answer while the server ends the connection gets anyldap's `ConnectionDone`;
+    where a frame was wrong, its `LDAPClientConnectionLostException`, whose cause is our error.
+    Requests after that get the latter.
 
     :param mechanisms: a new one, or several, of which the best is taken that the server has
     :param ssl_context: for TLS at once; no layer is asked for above it

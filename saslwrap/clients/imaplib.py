@@ -46,8 +46,8 @@ class IMAP4(imaplib.IMAP4):
     """imaplib's `IMAP4`, whose login may bring a layer.
 
     A failure of the layer is imaplib's `abort`, with ours in its chain: imaplib makes some of its
-    errors anew, so that ours is the cause of the one before. The client is then closed, in the
-    state LOGOUT, and refuses further commands.
+    errors anew, so that ours is the cause of the one before. So is the end of the connection. The
+    client is then closed, in the state LOGOUT, and refuses further commands.
     """
 
     sock: socket.socket
@@ -94,6 +94,7 @@ class IMAP4(imaplib.IMAP4):
     def _ask_capabilities(self) -> None:
         status, data = self.capability()
         if status != "OK" or not data[-1]:
+            self._end()
             raise self.error("the server did not say under the layer what it can do")
         self.capabilities = tuple(data[-1].decode("ascii", "replace").upper().split())
 
@@ -135,6 +136,8 @@ class IMAP4(imaplib.IMAP4):
         """Read a line."""
         with self._failure_explained():
             line = self._source().readline(_LINE_LIMIT + 1)
+        if not line:
+            self._end()  # imaplib says so, but would send again
         if len(line) > _LINE_LIMIT:
             self._end()
             raise self.error(f"the server sent a line over {_LINE_LIMIT} octets")
@@ -173,7 +176,7 @@ class IMAP4(imaplib.IMAP4):
             yield
         except UsageError:
             raise
-        except SASLError as error:
+        except (SASLError, ConnectionError) as error:
             self._end()
             raise self.abort(str(error)) from error
 

@@ -1,0 +1,173 @@
+"""Released clients on a bad network: a proxy stands between them and our servers.
+
+However octets are cut or late, each does its work. What was altered, replayed, cut off or put in
+ends the connection with the library's own error, in which ours can be found; nothing wrong is ever
+delivered, nobody waits for what does not come, and who may log in anew works again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from saslwrap import IntegrityError, OutOfSequenceError, SASLError, TruncatedStreamError
+from saslwrap.errors import FrameTooLargeError
+from saslwrap.testing import (
+    SEGMENTATIONS,
+    AfterLogin,
+    Chain,
+    Cut,
+    Fault,
+    FaultProxy,
+    FlipBit,
+    InjectBefore,
+    OneOctet,
+    Replay,
+    Whole,
+    fault,
+)
+from tests.peers.wiretap import Wiretap
+from tests.released_clients import CLIENTS, RECONNECTING, SECRETS, Client
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
+
+HARM: dict[str, tuple[Callable[[], Fault], type[SASLError], str]] = {
+    "cut in a frame": (lambda: Cut(after=10), TruncatedStreamError, "inside a frame"),
+    "flipped bit": (lambda: FlipBit(octet=20), IntegrityError, "altered or forged"),
+    "replayed": (Replay, OutOfSequenceError, "out of sequence"),
+    "replayed later": (lambda: Replay(1, later=1), OutOfSequenceError, "out of sequence"),
+    "cleartext": (InjectBefore, FrameTooLargeError, "announced a frame of"),
+    "cleartext later": (lambda: InjectBefore(2), FrameTooLargeError, "announced a frame of"),
+}
+"""What happens behind the login; our error, and its words."""
+
+READINGS = 4
+"""So often a client reads until a fault has to have struck."""
+
+
+@pytest.fixture(params=CLIENTS)
+def kind(request: pytest.FixtureRequest) -> type[Client]:
+    return CLIENTS[request.param]
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Callable[[type[Client]], int]]:
+    """Give the port of a kind's server."""
+    ldap, imap = CLIENTS["ldap3"].server(), CLIENTS["imaplib"].server()
+    with ldap.in_thread(), imap.in_thread():
+        yield lambda kind: (ldap if kind.service == "ldap" else imap).port
+
+
+Servers = Callable[[type[Client]], int]
+
+
+def first(make: Callable[[], Fault]) -> Callable[[], Fault]:
+    """Let the first connection have a fault behind its login; the next ones have none."""
+    faults = iter([AfterLogin(make())])
+    return lambda: next(faults, Whole())
+
+
+@asynccontextmanager
+async def open_client(kind: type[Client], port: int) -> AsyncIterator[Client]:
+    client = await kind.connect(port)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def read_until_it_fails(client: Client) -> None:
+    for _ in range(READINGS):
+        assert await client.read() == SECRETS
+
+
+async def log_in_and_read(kind: type[Client], port: int) -> None:
+    """Read until it fails; after that there is an error again, or what is right."""
+    async with open_client(kind, port) as client:
+        try:
+            await read_until_it_fails(client)
+        except kind.ended:
+            assert await read_once_more(client) in (None, SECRETS)
+            raise
+
+
+async def read_once_more(client: Client) -> list[str] | None:
+    try:
+        return await client.read()
+    except Exception:
+        return None
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def check_told(error: BaseException, kind: type[Client], ours: type[SASLError], words: str) -> None:
+    """Our error is the library's, or one that it comes of, or its words are there."""
+    texts = " / ".join(map(str, chain(error)))
+    if kind.afterwards is None or kind.afterwards not in texts:
+        assert words in texts
+        assert kind.only_words or any(isinstance(one, ours) for one in chain(error))
+
+
+@pytest.mark.parametrize("name", [*SEGMENTATIONS, "delay"])
+async def test_what_a_network_may_do(kind: type[Client], servers: Servers, name: str) -> None:
+    proxy = FaultProxy(
+        "127.0.0.1", servers(kind), to_server=lambda: fault(name, 1), to_client=lambda: fault(name)
+    )
+    async with asyncio.timeout(30):
+        with proxy.in_thread():
+            async with open_client(kind, proxy.port) as client:
+                assert await client.read() == SECRETS
+                assert await client.read() == SECRETS
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "octets"])
+@pytest.mark.parametrize("name", HARM)
+async def test_harm_to_what_a_client_receives(
+    kind: type[Client], servers: Servers, name: str, cut: bool
+) -> None:
+    make, ours, words = HARM[name]
+
+    def harm() -> Fault:
+        return Chain(make(), OneOctet()) if cut else make()
+
+    proxy = FaultProxy("127.0.0.1", servers(kind), to_client=first(harm))
+    async with asyncio.timeout(30):
+        with proxy.in_thread(), Wiretap("127.0.0.1", proxy.port) as tap:
+            with pytest.raises(kind.errors) as caught:
+                await log_in_and_read(kind, tap.port)
+            await asyncio.to_thread(tap.wait_closed)
+    check_told(caught.value, kind, ours, words)
+    assert b"hidden" not in tap.client_to_server + tap.server_to_client
+
+
+@pytest.mark.parametrize("name", HARM)
+async def test_harm_to_what_a_client_sends(kind: type[Client], servers: Servers, name: str) -> None:
+    """The server ends the connection, and answers nothing that was not asked."""
+    make, _, _ = HARM[name]
+    proxy = FaultProxy("127.0.0.1", servers(kind), to_server=first(make))
+    async with asyncio.timeout(30):
+        with proxy.in_thread(), pytest.raises(kind.ended):
+            await log_in_and_read(kind, proxy.port)
+
+
+@pytest.mark.parametrize("name", HARM)
+@pytest.mark.parametrize("library", RECONNECTING)
+async def test_a_new_login_in_the_same_object(library: str, servers: Servers, name: str) -> None:
+    kind = CLIENTS[library]
+    make, ours, words = HARM[name]
+    proxy = FaultProxy("127.0.0.1", servers(kind), to_client=first(make))
+    async with asyncio.timeout(30):
+        with proxy.in_thread():
+            async with open_client(kind, proxy.port) as client:
+                with pytest.raises(kind.errors) as caught:
+                    await read_until_it_fails(client)
+                check_told(caught.value, kind, ours, words)
+                await client.again()
+                assert await client.read() == SECRETS
