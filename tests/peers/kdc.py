@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BOB = Credentials("bob", "another-Pa55")
 USERS = (ALICE, BOB)
-SERVICES = ("host", "imap", "ldap", "lmtp", "pop", "sieve", "svn")
+SERVICES = ("host", "imap", "ldap", "libvirt", "lmtp", "pop", "sieve", "svn")
 
 _CACHE_VERSION = b"\x05\x04"
 _DELTA_TIME = 1

@@ -31,7 +31,7 @@ from tests.peers.support import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tests.peers.directory import Credentials
 
@@ -46,9 +46,14 @@ tcp_port = "{port}"
 auth_tcp = "sasl"
 """
 _SASL_CONF = """\
-mech_list: digest-md5
+mech_list: {mechanism}
 sasldb_path: {folder}/sasldb
 """
+_ACCEPTOR_CONF = """\
+[libdefaults]
+ignore_acceptor_hostname = true
+"""
+"""It would take keys for the machine's name only; the realm's are for localhost."""
 _AUTH_CONF = """\
 [credentials-test]
 authname={username}
@@ -65,12 +70,17 @@ def require_libvirtd() -> None:
 
 
 @contextmanager
-def run_libvirtd() -> Iterator[int]:
-    """Run it, with ALICE; give its port."""
+def run_libvirtd(realm: Mapping[str, str] | None = None) -> Iterator[int]:
+    """Run it, with ALICE; give its port.
+
+    :param realm: the environment of one with a key for `libvirt/localhost`; it takes GSSAPI then
+    """
     with TemporaryDirectory(prefix="libvirtd-") as name:
         folder = Path(name)
         port, log = free_port(), folder / "log"
-        _prepare(folder, port)
+        _prepare(folder, port, "gssapi" if realm else "digest-md5")
+        environment = {**_environment(folder), **_adopt(folder, realm or {})}
+        _give_away(folder)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [
@@ -80,7 +90,7 @@ def run_libvirtd() -> Iterator[int]:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=_environment(folder),
+                env=environment,
                 cwd=folder,
             )
         try:
@@ -108,10 +118,10 @@ def virsh(
     )
 
 
-def _prepare(folder: Path, port: int) -> None:
+def _prepare(folder: Path, port: int, mechanism: str) -> None:
     conf = _LIBVIRTD_CONF.format(address=LOOPBACK, port=port)
     (folder / "libvirtd.conf").write_text(conf)
-    (folder / "libvirt.conf").write_text(_SASL_CONF.format(folder=folder))
+    (folder / "libvirt.conf").write_text(_SASL_CONF.format(folder=folder, mechanism=mechanism))
     for realm in {socket.gethostname(), socket.getfqdn()}:  # it has the machine's name
         subprocess.run(
             [
@@ -122,6 +132,22 @@ def _prepare(folder: Path, port: int) -> None:
             check=True,
             timeout=60,
         )
+
+
+def _adopt(folder: Path, realm: Mapping[str, str]) -> dict[str, str]:
+    """Copy what a realm keeps in a folder that is closed to others."""
+    if not realm:
+        return {}
+    copies = {
+        name: str(shutil.copy(realm[name].removeprefix("FILE:"), folder))
+        for name in ("KRB5_CONFIG", "KRB5_KTNAME")
+    }
+    (folder / "acceptor.conf").write_text(_ACCEPTOR_CONF)  # what comes first counts
+    copies["KRB5_CONFIG"] = f"{folder}/acceptor.conf:{copies['KRB5_CONFIG']}"
+    return {**realm, **copies}
+
+
+def _give_away(folder: Path) -> None:
     if os.geteuid() == 0:
         for path in (folder, *folder.iterdir()):
             shutil.chown(path, USER, GROUP)

@@ -40,6 +40,7 @@ PACKAGES = {
     "samba": "samba samba-vfs-modules samba-dsdb-modules samba-ad-provision",
     "samba-tool": "samba winbind python3-samba ldb-tools",
     "saslpasswd2": "sasl2-bin",
+    "setpriv": "util-linux",
     "slapadd": "slapd libsasl2-modules",
     "slapd": "slapd libsasl2-modules",
     "svn": "subversion libsasl2-modules",

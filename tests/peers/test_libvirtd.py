@@ -33,6 +33,7 @@ from examples.libvirt_login import (
 from saslwrap import (
     AuthenticationError,
     DigestMD5Client,
+    GSSAPIClient,
     ProtocolError,
     SecurityProperties,
 )
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from saslwrap import Exchange
+    from tests.peers.kdc import Realm
     from tests.peers.shells import Conversation
     from tests.peers.wiretap import WiretapFactory
 
@@ -133,6 +135,27 @@ def test_work_under_a_layer(
     assert string(b"DIGEST-MD5") in tap.client_to_server
     assert URL not in tap.client_to_server
     assert string(b"test") not in tap.server_to_client
+
+
+@pytest.mark.usefixtures("alice_ticket")
+def test_kerberos(shell: Shell, realm: Realm, wiretap: WiretapFactory) -> None:
+    """The client begins, and there are more steps: one of them has an empty message."""
+    require_libvirtd()
+    require_sasl_plugin("gssapiv2")
+    with run_libvirtd(realm.environment) as port:
+        tap = wiretap(LOOPBACK, port)
+        conversation = shell.connect(tap.port)
+        exchange = LibvirtLogin(GSSAPIClient(service="libvirt", host="localhost"))
+        context = conversation.authenticate(exchange)
+        assert context is not None
+        assert context.ssf == 256
+        calls = Calls(conversation, exchange.serial)
+        calls.call(OPEN, word(True) + string(URL) + word(0))
+        assert calls.call(GET_HOSTNAME).string()
+        conversation.close()
+        tap.wait_closed()
+    assert string(b"GSSAPI") in tap.client_to_server
+    assert URL not in tap.client_to_server
 
 
 def test_a_login_after_one_that_was_refused(shell: Shell, port: int) -> None:
