@@ -234,7 +234,7 @@ class Imaplib(IMAPClient):
 class Aioimaplib(IMAPClient):
     errors = ended = (aioimaplib.Abort,)
     only_words = True  # of a command; a login's error has a cause
-    afterwards = "illegal in state LOGOUT"
+    afterwards = "command SELECT illegal in state LOGOUT"
 
     def __init__(self, client: aioimaplib.IMAP4) -> None:
         self._client = client

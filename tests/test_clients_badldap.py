@@ -41,6 +41,7 @@ from tests.bad_servers import (
     lying_list,
 )
 from tests.conftest import TLSContexts
+from tests.peers.support import free_port
 from tests.peers.wiretap import Wiretap
 from tests.raw_server import serving
 
@@ -253,6 +254,11 @@ async def test_a_login_that_breaks_the_protocol(
 ) -> None:
     with serving(login) as port, pytest.raises(ProtocolError, match=words):
         await connect(target(port), mechanism)
+
+
+async def test_a_server_that_is_not_there() -> None:
+    with pytest.raises(ConnectionRefusedError):
+        await connect(target(free_port()), mechanism)
 
 
 async def test_a_server_that_is_silent() -> None:
