@@ -62,7 +62,7 @@ SASL = 1
 AUTH_FAILED, FROM_RPC, LEVEL_ERROR = 45, 7, 2
 
 _HEADER = struct.Struct(">7I")
-_LONGEST_MESSAGE = 65536
+_LONGEST_MESSAGE, _LONGEST_PACKET = 1 << 16, 1 << 25
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,14 @@ def write(packet: Packet) -> bytes:
     length = _HEADER.size + len(packet.payload)
     words = (packet.procedure, packet.type, packet.serial, packet.status)
     return _HEADER.pack(length, PROGRAM, VERSION, *words) + packet.payload
+
+
+def measure(head: bytes | bytearray, limit: int) -> int:
+    """Judge the length of a packet by its first word."""
+    length = int.from_bytes(head[:4], "big")
+    if not _HEADER.size <= length <= limit:
+        raise ProtocolError(f"the peer announced a packet of {length} octets, our limit is {limit}")
+    return length
 
 
 def read(octets: bytes) -> Packet:
@@ -164,12 +172,7 @@ class Packets(Exchange):
     LIMIT = 4 * _LONGEST_MESSAGE + 256
 
     def _measure(self, buffer: bytearray) -> int | None:
-        if len(buffer) < 4:
-            return None
-        length = int.from_bytes(buffer[:4], "big")
-        if not _HEADER.size <= length <= self.LIMIT:
-            raise ProtocolError(f"a packet of {length} octets: not one of libvirt's logins")
-        return length
+        return None if len(buffer) < 4 else measure(buffer, self.LIMIT)
 
     def _packet(self) -> Generator[Event, None, Packet]:
         return read((yield from self._message()))
@@ -293,8 +296,8 @@ class Connection:
 
     async def receive(self) -> Packet:
         head = await self._stream.receive_exactly(_HEADER.size)
-        rest = await self._stream.receive_exactly(int.from_bytes(head[:4], "big") - len(head))
-        return read(head + rest)
+        length = measure(head, _LONGEST_PACKET)
+        return read(head + await self._stream.receive_exactly(length - len(head)))
 
     async def answer(self, payloads: dict[int, bytes]) -> None:
         """Answer calls by their procedure, up to CLOSE."""

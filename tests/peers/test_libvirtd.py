@@ -19,6 +19,7 @@ from examples.libvirt_login import (
     LIST_ALL_DOMAINS,
     OPEN,
     XDR,
+    Connection,
     LibvirtError,
     LibvirtLogin,
     LibvirtLoginServer,
@@ -34,10 +35,11 @@ from saslwrap import (
     AuthenticationError,
     DigestMD5Client,
     GSSAPIClient,
+    MalformedMessageError,
     ProtocolError,
     SecurityProperties,
 )
-from saslwrap.testing import check_exchange, mechanism_pair
+from saslwrap.testing import check_exchange, mechanism_pair, memory_stream_pair
 from saslwrap.testing.pairs import PASSWORD, USERNAME, properties_for
 from tests.peers.directory import ALICE, Credentials
 from tests.peers.libvirtd import require_libvirtd, run_libvirtd, virsh
@@ -186,6 +188,27 @@ def test_the_contract() -> None:
         return login(WRONG, SecurityProperties()), LibvirtLoginServer(lambda: server)
 
     check_exchange(make_pair, make_refused=make_refused)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("announced", [0, 27, (1 << 25) + 1, 0xFFFFFFFF])
+async def test_a_length_is_judged_under_the_layer_too(announced: int) -> None:
+    ours, theirs = memory_stream_pair()
+    await theirs.send(word(announced) + bytes(24))
+    with pytest.raises(ProtocolError, match=f"a packet of {announced} octets"):
+        await Connection(ours).receive()
+
+
+@pytest.mark.parametrize("payload", [b"", word(9) + b"short", word(1 << 31)])
+def test_a_packet_that_ends_early(payload: bytes) -> None:
+    call = Packet(GET_HOSTNAME)
+    with pytest.raises(MalformedMessageError, match="ends before"):
+        result(call, call.reply(payload)).string()
+
+
+def test_a_reply_to_another_call() -> None:
+    with pytest.raises(ProtocolError, match="something else than a reply"):
+        result(Packet(GET_HOSTNAME, serial=2), Packet(GET_HOSTNAME, serial=1).reply(b""))
 
 
 def run_example(port: int, password: str) -> subprocess.CompletedProcess[str]:
