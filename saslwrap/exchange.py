@@ -103,6 +103,7 @@ class Exchange(ABC):
         self._stepping = False
         self._aborting = False
         self._script = self._run()
+        self._begun = False
         self._done = False
         self._fault: SASLError | None = None
 
@@ -141,8 +142,22 @@ class Exchange(ABC):
         """What was received past the login's end."""
         return bytes(self._buffer)
 
+    def begin(self, received: Buffer) -> None:
+        """Take in what was read of the login already. Our own drivers call it first of all.
+
+        From here on, what they were handed is in `trailing_data`, whatever is refused next.
+
+        :raises UsageError: the exchange was used before; nothing was taken in
+        """
+        if self._begun:
+            raise UsageError("an exchange is one login's: make a new one, with a new mechanism")
+        self.receive_data(received)
+
     def bind_channel(self, info: ChannelInfo) -> None:
-        """Learn about the channel below, for the mechanism. Drivers call it first."""
+        """Learn about the channel below, for the mechanism. Drivers call it before `advance`.
+
+        :raises UsageError: the mechanism was used before
+        """
         self._channel = info
         if self._mechanism is not None:
             self._mechanism.bind_channel(info)
@@ -154,6 +169,7 @@ class Exchange(ABC):
         """
         if self._fault is not None:
             raise self._fault.fresh()
+        self._begun = True
         try:
             return next(self._script)
         except StopIteration:

@@ -49,16 +49,17 @@ async def authenticate_transport(
     :raises AuthenticationError: the login was refused, or the peer did not prove itself
     :raises NegotiationError: policy and offer do not meet
     :raises ProtocolError: the peer broke the protocol, or closed the connection
-    :raises UsageError: the transport is closing, or has a layer already
+    :raises UsageError: the transport is closing, or has a layer already; the exchange, or its
+        mechanism, was used before
     :raises OSError: the transport broke
     """
     if has_layer(transport) or transport.is_closing():
         raise UsageError("the transport has a security layer, or is closing; connect anew")
-    exchange.bind_channel(channel_info(transport.get_extra_info("ssl_object")))
-    exchange.receive_data(received)
+    exchange.begin(received)
     bridge = _Bridge(transport, protocol)
     rest = b""
     try:
+        exchange.bind_channel(channel_info(transport.get_extra_info("ssl_object")))
         await drive(bridge, exchange, bridge.read)
         rest = bridge.switch(exchange)
         if (more := exchange.follow_up()) is not None:
