@@ -347,6 +347,23 @@ def test_a_longer_line_is_judged_before_it_ends(at_server: bool, ended: bool) ->
     assert exchange.trailing_data == b""
 
 
+def test_untagged_responses_have_a_limit(feed: Feed) -> None:
+    untagged = b"* OK wait\r\n" * IMAPAuthenticate.UNTAGGED_LIMIT
+    exchange = started((None, None, False), (b"c", b"r", True))
+    assert feed(exchange, untagged + challenge(b"c")) == say(b"r")
+    exchange.receive_data(untagged)
+    assert crank(exchange) == NeedData()
+    exchange.receive_data(b"* 3 EXISTS\r\n")
+    failure(exchange, ProtocolError, "more than 100 untagged responses", survives=False)
+
+
+def test_untagged_responses_have_a_limit_behind_our_refusal() -> None:
+    exchange = started((None, None, False), (b"c", NegotiationError("no way"), False))
+    assert feed_whole(exchange, challenge(b"c")) == Send(b"*\r\n")
+    exchange.receive_data(b"* 3 EXISTS\r\n" * 101)
+    failure(exchange, ProtocolError, "more than 100 untagged responses", survives=False)
+
+
 # The client gives up
 
 LOCAL_REFUSALS: Sequence[SASLError] = [
