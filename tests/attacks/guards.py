@@ -804,6 +804,22 @@ GUARDS: list[tuple[str, Guard]] = [
         Guard(CONTEXT, "raise error.with_traceback(None)", "raise"),
     ),
     (
+        G + "6_traceback_of_a_failed_send_holds_no_plaintext[auth-int-first frame]",
+        Guard(LAYER, 'data = piece = token = b""', 'piece = token = b""'),
+    ),
+    (
+        G + "6_traceback_of_a_failed_send_holds_no_plaintext[auth-int-second frame]",
+        Guard(LAYER, "frames.clear()", "pass"),
+    ),
+    (
+        G + "6_traceback_of_a_failed_send_holds_no_plaintext[rc4-second interrupted]",
+        Guard(LAYER, "error.__traceback__ = None", "pass"),
+    ),
+    (
+        G + "6_traceback_of_a_second_writer_holds_no_plaintext",
+        Guard(LAYER, 'data = b""\n            raise Cont', "raise Cont"),
+    ),
+    (
         G + "6_texts_and_reprs_hold_no_key[rc4]",
         Guard(KEYS, "outbound: bytes = field(repr=False)", "outbound: bytes"),
     ),
