@@ -37,6 +37,7 @@ from saslwrap.errors import (
     ProtocolError,
     SASLError,
     TruncatedStreamError,
+    UnacceptableSuccessError,
     UsageError,
 )
 from saslwrap.mechanism import Mechanism
@@ -320,6 +321,23 @@ class Exchange(ABC):
     def _tell(self, refusal: SASLError) -> Script:
         """Make our mechanism's refusal known to the peer, where the protocol has words for it."""
         yield from ()
+
+    def _prove(self, message: bytes) -> Script:
+        """Give the mechanism what came with a server's success: it is the last word.
+
+        :raises UnacceptableSuccessError: the mechanism refuses what it is to agree to
+        """
+        name = self._mechanism and self._mechanism.name
+        try:
+            reply = yield from self._ask_mechanism(message)
+        except SASLError as error:
+            if not transport_survives(error):
+                raise
+            raise UnacceptableSuccessError(
+                f"the server reported success, which {name} refuses: {error}"
+            ) from None
+        if reply:
+            raise ProtocolError(f"the server reported success before {name} ended")
 
     def _require_complete(self) -> None:
         """Hold a server's success against the mechanism: it has to be satisfied.

@@ -17,12 +17,14 @@ from saslwrap.errors import (
     ProtocolError,
     SASLError,
     TruncatedStreamError,
+    UnacceptableSuccessError,
     UsageError,
 )
 from saslwrap.exchange import Done, Event, Exchange, NeedData, Send, Step, transport_survives
 from saslwrap.mechanism import ClientMechanism, Mechanism, ServerMechanism
 from saslwrap.properties import ChannelInfo, SecurityProperties
-from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer, UnacceptableSuccessError
+from saslwrap.protocols import ldap
+from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer
 from saslwrap.protocols.ldap_messages import (
     Message,
     ResultCode,
@@ -293,7 +295,10 @@ def test_a_success_that_our_policy_refuses_leaves_no_usable_connection() -> None
     exchange.receive_data(bind_response(1, 0, b"proof"))
     text = "reported success, which PLAYED refuses: only integrity was negotiated"
     failure(exchange, UnacceptableSuccessError, text, survives=False)
-    assert issubclass(UnacceptableSuccessError, NegotiationError)
+
+
+def test_the_error_of_such_a_success_is_found_where_it_was_at_first() -> None:
+    assert ldap.UnacceptableSuccessError is UnacceptableSuccessError
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from saslwrap.errors import (
     ProtocolError,
     SASLError,
     TruncatedStreamError,
+    UnacceptableSuccessError,
     UsageError,
 )
 from saslwrap.exchange import Done, Exchange, NeedData, Send, transport_survives
 from saslwrap.properties import ChannelInfo
-from saslwrap.protocols.ldap import UnacceptableSuccessError
 from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
 from saslwrap.testing.pairs import PROTECTIONS, mechanism_pair
 from tests.test_imap import AT_ONCE, LOCAL_REFUSALS, converse, line

@@ -5,7 +5,7 @@ Those of NTLM need pyspnego, those of Kerberos a realm.
 
 from __future__ import annotations
 
-from tests.attacks.guards import CONTEXT, EXCHANGE, FRAMING, LDAP, MECHANISM, TRUNCATED, Guard
+from tests.attacks.guards import CONTEXT, EXCHANGE, FRAMING, MECHANISM, TRUNCATED, Guard
 
 __all__ = ["GUARDS", "KERBEROS_GUARDS"]
 
@@ -354,7 +354,7 @@ KERBEROS_GUARDS: list[tuple[str, Guard]] = [
     ),
     (
         S + "e11_success_before_the_end_is_refused[sealed-1-its token]",
-        Guard(LDAP, "if reply:", "if False:"),
+        Guard(EXCHANGE, "if reply:", "if False:"),
     ),
     (S + "e11_server_that_ends_spnego_by_itself_proves_nothing", ended_by_the_peer),
     (N + "login_that_is_not_bound_to_the_servers_tls_is_refused[sealed-none]", gssapi_unbound),

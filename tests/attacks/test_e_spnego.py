@@ -318,7 +318,7 @@ EARLY = [
 @pytest.mark.usefixtures("layers_needs")
 def test_e11_success_before_the_end_is_refused(layer: str, early: int, give: str) -> None:
     """Guard: saslwrap/exchange.py: if self._mechanism is None or not self._mechanism.complete:
-    Guard: saslwrap/protocols/ldap.py: if reply:
+    Guard: saslwrap/exchange.py: if reply:
     """
     client = mechanism(layer, "client")
     assert isinstance(client, ClientMechanism)
