@@ -1,11 +1,13 @@
-"""The guards of GSSAPI and GSS-SPNEGO: more rows of the table in `guards.py`.
+"""The guards of GSSAPI and GSS-SPNEGO.
 
 Those of NTLM need pyspnego, those of Kerberos a realm.
 """
 
 from __future__ import annotations
 
-from tests.attacks.guards import CONTEXT, EXCHANGE, FRAMING, MECHANISM, TRUNCATED, Guard
+from tests.attacks.guard import EXCHANGE, FRAMING, MECHANISM, Guard
+from tests.attacks.guards_framing import TRUNCATED
+from tests.attacks.guards_state import not_latched
 
 __all__ = ["GUARDS", "KERBEROS_GUARDS"]
 
@@ -27,7 +29,6 @@ READ = "test_e_ntlm.py::test_e16_token_"
 
 # Tokens
 
-not_latched = Guard(CONTEXT, "self.close()", "pass")
 errors_pass = Guard(
     PROVIDER,
     "return _translated(work, unwrap_error)",

@@ -27,6 +27,7 @@ from saslwrap.mechanisms.gss.provider import GSSContext
 from saslwrap.properties import SecurityProperties
 from saslwrap.protocols.ldap import LDAPBind
 from saslwrap.protocols.ldap_messages import decode
+from tests.attacks.bind_server import IN_PROGRESS, SUCCESS, LDAPServer
 from tests.attacks.gss import (
     CHALLENGE,
     NEGOTIATE,
@@ -47,7 +48,6 @@ from tests.attacks.gss import (
     spnego_script,
     told,
 )
-from tests.attacks.test_e_negotiation import IN_PROGRESS, SUCCESS, LDAPServer
 from tests.gss_pairs import write_ntlm_users
 from tests.peers.directory import ALICE
 
