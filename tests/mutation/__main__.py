@@ -50,6 +50,7 @@ TESTS = (
     "test_framing.py",
     "test_imap.py",
     "test_layer.py",
+    "test_line_logins.py",
     "test_ldap*.py",
     "test_mechanism.py",
     "test_names.py",
