@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import metadata
 from typing import Any
@@ -13,8 +13,6 @@ import pytest
 
 from saslwrap import (
     AuthenticationError,
-    ClientMechanism,
-    DigestMD5Client,
     MechanismUnavailableError,
     NegotiationError,
     ProtocolError,
@@ -24,53 +22,33 @@ from saslwrap import (
 )
 from saslwrap.clients.badldap import connect
 from saslwrap.protocols.ldap_login import DowngradeError
-from saslwrap.testing import LDAPServer
-from saslwrap.testing.pairs import HOST
 from tests.bad_servers import (
     BAD_LOGINS,
     DN,
     FORBIDDEN,
     UNUSUAL,
     Behaviour,
-    Strong,
     behaving,
     lying_list,
 )
+from tests.ldap_clients import (
+    NUMBER,
+    ROOT,
+    candidates,
+    in_clear,
+    mechanism,
+    tap,
+)
 from tests.peers.wiretap import Wiretap
 from tests.raw_server import serving
+
+__all__ = ["tap"]
 
 badldap = pytest.importorskip("badldap.connection")
 exceptions = pytest.importorskip("badldap.commons.exceptions")
 client = pytest.importorskip("badldap.client")
 
 pytestmark = pytest.mark.asyncio
-
-ROOT = "dc=example,dc=com"
-PASSWORD = "s3cret-Pa55"
-NUMBER = 1000
-ENTRIES: dict[str, dict[str, list[str | bytes]]] = {
-    ROOT: {"objectClass": ["domain"], "dc": ["example"]},
-    **{
-        f"cn=n{number},{ROOT}": {"objectClass": ["person"], "cn": [f"n{number}"], "sn": ["hidden"]}
-        for number in range(NUMBER)
-    },
-}
-
-
-def mechanism(password: str = PASSWORD, **options: Any) -> DigestMD5Client:
-    return DigestMD5Client("alice", password, service="ldap", host=HOST, **options)
-
-
-@pytest.fixture
-def tap() -> Iterator[Wiretap]:
-    server = LDAPServer(ENTRIES, {"alice": PASSWORD}, host=HOST, writable=True)
-    with server.in_thread(), Wiretap("127.0.0.1", server.port) as tap:
-        yield tap
-
-
-def in_clear(tap: Wiretap) -> bytes:
-    tap.wait_closed()
-    return tap.client_to_server + tap.server_to_client
 
 
 def target(port: int, timeout: int = 20) -> Any:
@@ -172,8 +150,6 @@ async def test_a_policy_that_cannot_be_met(tap: Wiretap) -> None:
 
 
 async def test_a_list_of_mechanisms_that_lies() -> None:
-    def candidates() -> list[ClientMechanism]:
-        return [Strong("alice", PASSWORD, service="ldap", host=HOST), mechanism()]
 
     with (
         serving(lying_list) as port,
