@@ -26,6 +26,7 @@ from saslwrap.errors import (
     SASLError,
     SecurityStatus,
     TruncatedStreamError,
+    UnacceptableSuccessError,
     UsageError,
 )
 from saslwrap.layer import SecurityLayer
@@ -83,6 +84,7 @@ __all__ = [
     "Step",
     "StreamSizes",
     "TruncatedStreamError",
+    "UnacceptableSuccessError",
     "UsageError",
     "__version__",
     "choose_mechanism",

@@ -24,6 +24,7 @@ __all__ = [
     "SASLError",
     "SecurityStatus",
     "TruncatedStreamError",
+    "UnacceptableSuccessError",
     "UsageError",
 ]
 
@@ -114,6 +115,14 @@ class ProtocolError(SASLError, ConnectionError):
     """The peer broke the protocol."""
 
     status = SecurityStatus.SEC_E_INVALID_TOKEN
+
+
+class UnacceptableSuccessError(NegotiationError, ProtocolError):
+    """The server reported success, but what was negotiated does not meet our policy.
+
+    The server may have installed its layer, so unlike after other refusals of ours the connection
+    cannot be used on.
+    """
 
 
 class MalformedMessageError(ProtocolError):

@@ -37,6 +37,7 @@ from saslwrap.errors import (
     ProtocolError,
     SASLError,
     TruncatedStreamError,
+    UnacceptableSuccessError,
     UsageError,
 )
 from saslwrap.mechanism import Mechanism
@@ -103,6 +104,7 @@ class Exchange(ABC):
         self._stepping = False
         self._aborting = False
         self._script = self._run()
+        self._begun = False
         self._done = False
         self._fault: SASLError | None = None
 
@@ -141,8 +143,22 @@ class Exchange(ABC):
         """What was received past the login's end."""
         return bytes(self._buffer)
 
+    def begin(self, received: Buffer) -> None:
+        """Take in what was read of the login already. Our own drivers call it first of all.
+
+        From here on, what they were handed is in `trailing_data`, whatever is refused next.
+
+        :raises UsageError: the exchange was used before; nothing was taken in
+        """
+        if self._begun:
+            raise UsageError("an exchange is one login's: make a new one, with a new mechanism")
+        self.receive_data(received)
+
     def bind_channel(self, info: ChannelInfo) -> None:
-        """Learn about the channel below, for the mechanism. Drivers call it first."""
+        """Learn about the channel below, for the mechanism. Drivers call it before `advance`.
+
+        :raises UsageError: the mechanism was used before
+        """
         self._channel = info
         if self._mechanism is not None:
             self._mechanism.bind_channel(info)
@@ -154,6 +170,7 @@ class Exchange(ABC):
         """
         if self._fault is not None:
             raise self._fault.fresh()
+        self._begun = True
         try:
             return next(self._script)
         except StopIteration:
@@ -304,6 +321,23 @@ class Exchange(ABC):
     def _tell(self, refusal: SASLError) -> Script:
         """Make our mechanism's refusal known to the peer, where the protocol has words for it."""
         yield from ()
+
+    def _prove(self, message: bytes) -> Script:
+        """Give the mechanism what came with a server's success: it is the last word.
+
+        :raises UnacceptableSuccessError: the mechanism refuses what it is to agree to
+        """
+        name = self._mechanism and self._mechanism.name
+        try:
+            reply = yield from self._ask_mechanism(message)
+        except SASLError as error:
+            if not transport_survives(error):
+                raise
+            raise UnacceptableSuccessError(
+                f"the server reported success, which {name} refuses: {error}"
+            ) from None
+        if reply:
+            raise ProtocolError(f"the server reported success before {name} ended")
 
     def _require_complete(self) -> None:
         """Hold a server's success against the mechanism: it has to be satisfied.

@@ -90,6 +90,7 @@ class SecurityLayer:
         :raises SASLError: the layer has failed
         """
         if not self._sending.acquire(False):
+            data = b""
             raise ContextBusyError("another send_data is at work on this layer; serialise them")
         frames: list[Buffer] = []
         spent = False
@@ -102,14 +103,17 @@ class SecurityLayer:
                     frames += len(token).to_bytes(LENGTH_OCTETS, "big"), token
             return frames
         except BaseException as error:
+            data = piece = token = b""  # no traceback is to show what was to be sent
+            frames.clear()
+            error.__traceback__ = None
             if not spent:
-                raise
+                raise error
             # what is sealed is lost, and with it a part of the sequence
             reason = error if isinstance(error, SASLError) else type(error).__name__
             fault = self.context.fail(SASLError(f"sealing stopped between two frames: {reason}"))
             if isinstance(error, SASLError):
                 raise fault from None
-            raise
+            raise error
         finally:
             self._sending.release()
 

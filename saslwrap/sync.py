@@ -58,9 +58,9 @@ class SASLSocket:
         """Log in over this socket: see `authenticate_socket`."""
         with _only_one(self._sending, "sending to"), _only_one(self._receiving, "receiving from"):
             tls = self.sock if isinstance(self.sock, ssl.SSLSocket) else None
-            exchange.bind_channel(channel_info(tls))
-            exchange.receive_data(received)
+            exchange.begin(received)
             try:
+                exchange.bind_channel(channel_info(tls))
                 self._drive(exchange)
                 self._layer = next_layer(self._layer, exchange.context, exchange.trailing_data)
                 if (more := exchange.follow_up()) is not None:
@@ -371,6 +371,7 @@ def authenticate_socket(
     :raises AuthenticationError: the login was refused, or the peer did not prove itself
     :raises NegotiationError: policy and offer do not meet
     :raises ProtocolError: the peer broke the protocol, or closed the connection
+    :raises UsageError: the exchange, or its mechanism, was used before
     :raises OSError: the socket broke, or its timeout passed
     """
     sealed = sock if isinstance(sock, SASLSocket) else SASLSocket(sock, None)

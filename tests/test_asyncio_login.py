@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -32,6 +33,9 @@ from tests.test_shells_support import (
 __all__ = ["loops", "problems"]
 
 pytestmark = on_both_loops
+
+#: More than sockets hold.
+VOLUME = 4_000_000
 
 
 def login() -> ToyExchange:
@@ -155,6 +159,43 @@ async def test_a_protocol_that_had_paused_reading_still_has() -> None:
     assert not transport.is_reading()
     transport.resume_reading()
     await protocol.got(b"behind")
+
+
+@pytest.mark.parametrize("exchange", [login, login_without_a_layer])
+async def test_a_protocol_that_was_paused_before_hears_that_it_may_go_on(
+    exchange: Callable[[], ToyExchange],
+) -> None:
+    transport, streams = await plain()
+    protocol = transport.get_protocol()
+    assert isinstance(protocol, Recorder)
+    transport.set_write_buffer_limits(0)
+    transport.write(bytes(VOLUME))
+    assert protocol.events == "mp"
+    task = asyncio.create_task(authenticate_transport(transport, protocol, exchange()))
+    await turns()
+    assert protocol.events == "mp"
+    await streams[0].readexactly(VOLUME)
+    assert await streams[0].readline() == b"AUTH toy\n"
+    await succeed(streams)
+    await task
+    assert protocol.events == "mpr"
+
+
+async def test_a_protocol_hears_of_a_pause_that_outlasts_a_login() -> None:
+    transport, streams = await plain()
+    protocol = transport.get_protocol()
+    assert isinstance(protocol, Recorder)
+    transport.set_write_buffer_limits(2 * VOLUME)
+    transport.write(bytes(VOLUME))
+    task = asyncio.create_task(authenticate_transport(transport, protocol, login()))
+    await turns()
+    transport.set_write_buffer_limits(0)
+    streams[1].write(b"NO\n")
+    with pytest.raises(AuthenticationError):
+        await task
+    assert protocol.events == "mp"
+    await streams[0].readexactly(VOLUME)
+    await protocol.until(lambda: protocol.events == "mpr")
 
 
 async def test_the_end_during_the_login() -> None:

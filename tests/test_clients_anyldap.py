@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -13,8 +13,6 @@ import pytest
 
 from saslwrap import (
     AuthenticationError,
-    ClientMechanism,
-    DigestMD5Client,
     MechanismUnavailableError,
     NegotiationError,
     ProtocolError,
@@ -24,7 +22,6 @@ from saslwrap import (
 )
 from saslwrap.clients.anyldap import connect, initialize
 from saslwrap.protocols.ldap_login import DowngradeError
-from saslwrap.testing import LDAPServer
 from saslwrap.testing.pairs import HOST
 from tests.bad_servers import (
     BAD_LOGINS,
@@ -32,13 +29,24 @@ from tests.bad_servers import (
     FORBIDDEN,
     UNUSUAL,
     Behaviour,
-    Strong,
     behaving,
     lying_list,
 )
 from tests.conftest import TLSContexts
+from tests.ldap_clients import (
+    NUMBER,
+    PASSWORD,
+    ROOT,
+    candidates,
+    in_clear,
+    make_server,
+    mechanism,
+    tap,
+)
 from tests.peers.wiretap import Wiretap
 from tests.raw_server import serving
+
+__all__ = ["tap"]
 
 ldap = pytest.importorskip("anyldap.ldap")
 ldapclient = pytest.importorskip("anyldap.protocols.ldap.ldapclient")
@@ -46,36 +54,6 @@ ldaperrors = pytest.importorskip("anyldap.protocols.ldap.ldaperrors")
 ldapsyntax = pytest.importorskip("anyldap.protocols.ldap.ldapsyntax")
 
 pytestmark = pytest.mark.anyio
-
-ROOT = "dc=example,dc=com"
-PASSWORD = "s3cret-Pa55"
-NUMBER = 1000
-ENTRIES: dict[str, dict[str, list[str | bytes]]] = {
-    ROOT: {"objectClass": ["domain"], "dc": ["example"]},
-    **{
-        f"cn=n{number},{ROOT}": {"objectClass": ["person"], "cn": [f"n{number}"], "sn": ["hidden"]}
-        for number in range(NUMBER)
-    },
-}
-
-
-def mechanism(password: str = PASSWORD, **options: Any) -> DigestMD5Client:
-    return DigestMD5Client("alice", password, service="ldap", host=HOST, **options)
-
-
-def make_server(**options: Any) -> LDAPServer:
-    return LDAPServer(ENTRIES, {"alice": PASSWORD}, host=HOST, writable=True, **options)
-
-
-@pytest.fixture
-def tap() -> Iterator[Wiretap]:
-    with make_server().in_thread() as server, Wiretap("127.0.0.1", server.port) as tap:
-        yield tap
-
-
-def in_clear(tap: Wiretap) -> bytes:
-    tap.wait_closed()
-    return tap.client_to_server + tap.server_to_client
 
 
 def url(port: int) -> str:
@@ -174,10 +152,6 @@ async def test_a_policy_that_cannot_be_met(tap: Wiretap) -> None:
         with pytest.raises(ldap.INAPPROPRIATE_AUTH) as caught:
             await look(connection)
     assert isinstance(caught.value.__cause__, NegotiationError)
-
-
-def candidates() -> list[ClientMechanism]:
-    return [Strong("alice", PASSWORD, service="ldap", host=HOST), mechanism()]
 
 
 async def test_a_list_of_mechanisms_that_lies() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +16,6 @@ import pytest
 from saslwrap import (
     AuthenticationError,
     ChannelInfo,
-    ClientMechanism,
     DigestMD5Client,
     MechanismUnavailableError,
     NegotiationError,
@@ -28,7 +27,6 @@ from saslwrap import (
 from saslwrap.clients.badldap import connect
 from saslwrap.mechanisms.channel_binding import tls_server_end_point
 from saslwrap.protocols.ldap_login import DowngradeError
-from saslwrap.testing import LDAPServer
 from saslwrap.testing.pairs import HOST
 from tests.bad_servers import (
     BAD_LOGINS,
@@ -36,14 +34,25 @@ from tests.bad_servers import (
     FORBIDDEN,
     UNUSUAL,
     Behaviour,
-    Strong,
     behaving,
     lying_list,
 )
 from tests.conftest import TLSContexts
+from tests.ldap_clients import (
+    NUMBER,
+    PASSWORD,
+    ROOT,
+    candidates,
+    in_clear,
+    make_server,
+    mechanism,
+    tap,
+)
 from tests.peers.support import free_port
 from tests.peers.wiretap import Wiretap
 from tests.raw_server import serving
+
+__all__ = ["tap"]
 
 badldap = pytest.importorskip("badldap.connection")
 exceptions = pytest.importorskip("badldap.commons.exceptions")
@@ -51,36 +60,6 @@ client = pytest.importorskip("badldap.client")
 unissl = pytest.importorskip("asysocks.unicomm.common.unissl")
 
 pytestmark = pytest.mark.asyncio
-
-ROOT = "dc=example,dc=com"
-PASSWORD = "s3cret-Pa55"
-NUMBER = 1000
-ENTRIES: dict[str, dict[str, list[str | bytes]]] = {
-    ROOT: {"objectClass": ["domain"], "dc": ["example"]},
-    **{
-        f"cn=n{number},{ROOT}": {"objectClass": ["person"], "cn": [f"n{number}"], "sn": ["hidden"]}
-        for number in range(NUMBER)
-    },
-}
-
-
-def mechanism(password: str = PASSWORD, **options: Any) -> DigestMD5Client:
-    return DigestMD5Client("alice", password, service="ldap", host=HOST, **options)
-
-
-def make_server(**options: Any) -> LDAPServer:
-    return LDAPServer(ENTRIES, {"alice": PASSWORD}, host=HOST, writable=True, **options)
-
-
-@pytest.fixture
-def tap() -> Iterator[Wiretap]:
-    with make_server().in_thread() as server, Wiretap("127.0.0.1", server.port) as tap:
-        yield tap
-
-
-def in_clear(tap: Wiretap) -> bytes:
-    tap.wait_closed()
-    return tap.client_to_server + tap.server_to_client
 
 
 def target(port: int, timeout: int = 20) -> Any:
@@ -204,9 +183,9 @@ async def test_over_tls_a_login_is_bound_and_asks_for_no_layer(
         await succeed(connection.bind())
         assert await names(connection, "(cn=n7)") == [f"cn=n7,{ROOT}"]
         await connection.disconnect()
-    for mechanism in made:
-        assert mechanism.context is None
-        assert mechanism.channel.tls_server_end_point == tls_server_end_point(tls.certificate)
+    for one in made:
+        assert one.context is None
+        assert one.channel.tls_server_end_point == tls_server_end_point(tls.certificate)
 
 
 async def test_a_certificate_that_nobody_trusts(tls: TLSContexts) -> None:
@@ -237,8 +216,6 @@ async def test_a_policy_that_cannot_be_met(tap: Wiretap) -> None:
 
 
 async def test_a_list_of_mechanisms_that_lies() -> None:
-    def candidates() -> list[ClientMechanism]:
-        return [Strong("alice", PASSWORD, service="ldap", host=HOST), mechanism()]
 
     with (
         serving(lying_list) as port,

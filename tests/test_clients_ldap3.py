@@ -16,7 +16,6 @@ import pytest
 
 from saslwrap import (
     AuthenticationError,
-    ClientMechanism,
     DigestMD5Client,
     MechanismUnavailableError,
     NegotiationError,
@@ -28,7 +27,6 @@ from saslwrap import (
 from saslwrap.clients.ldap3 import authenticate
 from saslwrap.protocols.ldap_login import DowngradeError
 from saslwrap.sync import SASLSocket
-from saslwrap.testing import LDAPServer
 from saslwrap.testing.pairs import HOST
 from tests.bad_servers import (
     BAD_LOGINS,
@@ -36,43 +34,30 @@ from tests.bad_servers import (
     FORBIDDEN,
     UNUSUAL,
     Behaviour,
-    Strong,
     behaving,
     lying_list,
 )
 from tests.conftest import TLSContexts
+from tests.ldap_clients import (
+    NUMBER,
+    PASSWORD,
+    ROOT,
+    candidates,
+    in_clear,
+    make_server,
+    mechanism,
+    tap,
+)
 from tests.peers.wiretap import Wiretap
 from tests.raw_server import serving
+
+__all__ = ["tap"]
 
 ldap3 = pytest.importorskip("ldap3")
 exceptions = pytest.importorskip("ldap3.core.exceptions")
 
-ROOT = "dc=example,dc=com"
-PASSWORD = "s3cret-Pa55"
-NUMBER = 1000
-ENTRIES: dict[str, dict[str, list[str | bytes]]] = {
-    ROOT: {"objectClass": ["domain"], "dc": ["example"]},
-    **{
-        f"cn=n{number},{ROOT}": {"objectClass": ["person"], "cn": [f"n{number}"], "sn": ["hidden"]}
-        for number in range(NUMBER)
-    },
-}
 OPENED: list[Any] = []
 STRATEGIES = ("SYNC", "SAFE_SYNC", "RESTARTABLE", "SAFE_RESTARTABLE")
-
-
-def mechanism(password: str = PASSWORD, **options: Any) -> DigestMD5Client:
-    return DigestMD5Client("alice", password, service="ldap", host=HOST, **options)
-
-
-def make_server(**options: Any) -> LDAPServer:
-    return LDAPServer(ENTRIES, {"alice": PASSWORD}, host=HOST, writable=True, **options)
-
-
-@pytest.fixture
-def tap() -> Iterator[Wiretap]:
-    with make_server().in_thread() as server, Wiretap("127.0.0.1", server.port) as tap:
-        yield tap
 
 
 def connect(port: int, server: Any = None, **options: Any) -> Any:
@@ -99,10 +84,6 @@ def connection(tap: Wiretap) -> Any:
 def close(connection: Any, tap: Wiretap) -> None:
     connection.unbind()
     tap.wait_closed()
-
-
-def in_clear(tap: Wiretap) -> bytes:
-    return tap.client_to_server + tap.server_to_client
 
 
 def cut(connection: Any) -> None:
@@ -298,8 +279,6 @@ def test_a_policy_that_cannot_be_met(tap: Wiretap) -> None:
 
 
 def test_a_list_of_mechanisms_that_lies() -> None:
-    def candidates() -> list[ClientMechanism]:
-        return [Strong("alice", PASSWORD, service="ldap", host=HOST), mechanism()]
 
     with serving(lying_list) as port:
         connection = connect(port)

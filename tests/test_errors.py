@@ -21,6 +21,7 @@ from saslwrap.errors import (
     SASLError,
     SecurityStatus,
     TruncatedStreamError,
+    UnacceptableSuccessError,
     UsageError,
 )
 
@@ -33,6 +34,7 @@ TREE: dict[type[SASLError], tuple[type[BaseException], ...]] = {
     AuthenticationError: (SASLError,),
     MutualAuthenticationError: (AuthenticationError,),
     ProtocolError: (SASLError, ConnectionError),
+    UnacceptableSuccessError: (NegotiationError, ProtocolError),
     MalformedMessageError: (ProtocolError,),
     FrameTooLargeError: (ProtocolError,),
     TruncatedStreamError: (ProtocolError,),
@@ -42,6 +44,7 @@ TREE: dict[type[SASLError], tuple[type[BaseException], ...]] = {
 
 WIRE_FAULTS = {
     ProtocolError,
+    UnacceptableSuccessError,
     MalformedMessageError,
     FrameTooLargeError,
     TruncatedStreamError,
@@ -59,6 +62,7 @@ STATUS = {
     AuthenticationError: 0x8009030C,  # SEC_E_LOGON_DENIED
     MutualAuthenticationError: 0x80090363,  # SEC_E_MUTUAL_AUTH_FAILED
     ProtocolError: 0x80090308,  # SEC_E_INVALID_TOKEN
+    UnacceptableSuccessError: 0x80090331,
     MalformedMessageError: 0x80090308,
     FrameTooLargeError: 0x80090308,
     TruncatedStreamError: 0x80090318,  # SEC_E_INCOMPLETE_MESSAGE

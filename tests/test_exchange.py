@@ -242,6 +242,22 @@ def test_there_is_no_context_before_done() -> None:
         exchange.context  # noqa: B018
 
 
+def test_an_exchange_begins_with_what_was_read_before() -> None:
+    exchange = ToyExchange(ToyMechanism(b"answer"))
+    exchange.begin(b"+c\nOK")
+    assert exchange.trailing_data == b"+c\nOK"
+    assert exchange.advance() == Send(b"AUTH toy\n")
+    assert exchange.advance() == Step()
+
+
+def test_an_exchange_begins_once() -> None:
+    exchange = ToyExchange(ToyMechanism(b"answer"))
+    exchange.advance()
+    with pytest.raises(UsageError, match="an exchange is one login's: make a new one"):
+        exchange.begin(b"OK\n")
+    assert exchange.trailing_data == b""
+
+
 def test_the_channel_reaches_the_mechanism() -> None:
     mechanism, info = ToyMechanism(b"x"), ChannelInfo(128, b"binding")
     ToyExchange(mechanism).bind_channel(info)

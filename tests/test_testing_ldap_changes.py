@@ -12,9 +12,9 @@ from saslwrap import DigestMD5Client
 from saslwrap.protocols.ldap import LDAPBind
 from saslwrap.protocols.ldap_messages import ResultCode
 from saslwrap.sync import authenticate_socket
-from saslwrap.testing import LDAPServer
+from saslwrap.testing import LDAPServer, ldap_changes, ldap_directory
 from saslwrap.testing.ldap_changes import apply_change
-from saslwrap.testing.ldap_directory import Directory, DirectoryError
+from saslwrap.testing.ldap_directory import Directory, DirectoryError, fold
 from tests.ldap_bed import PASSWORD, USERS, connected, raw
 
 with warnings.catch_warnings():
@@ -138,6 +138,32 @@ def test_what_cannot_be_modified(
     assert not client.modify(ALICE, changes)
     assert client.result["result"] == code
     assert server.entries == before
+
+
+def modification(operation: int, attribute: str, value: bytes) -> dict[str, Any]:
+    return {"operation": operation, "modification": {"type": attribute.encode(), "vals": [value]}}
+
+
+def test_many_changes_cost_linear_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each value is brought into its form to compare once as it comes, and once as it goes."""
+    work = 0
+
+    def counting(value: bytes) -> str:
+        nonlocal work
+        work += 1
+        return fold(value)
+
+    values = [b"v%d" % number for number in range(1000)]
+    changes = [modification(0, "mail", value) for value in values]
+    changes += [modification(1, "MAIL", value) for value in values[1:]]
+    modify = ("modify", {"object": ALICE.encode(), "changes": changes})
+    pdu = ldap_changes._codec().encode("Message", {"messageID": 1, "protocolOp": modify})
+    directory = Directory(ENTRIES, {})
+    for module in (ldap_changes, ldap_directory):
+        monkeypatch.setattr(module, "fold", counting)
+    assert apply_change(pdu, directory) == ResultCode.success
+    assert directory.data[ALICE]["MAIL"] == [b"a@x", b"b@x", b"v0"]
+    assert work < 3 * len(values)
 
 
 def test_what_is_not_there_cannot_be_modified(client: Any) -> None:

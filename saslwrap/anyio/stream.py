@@ -269,9 +269,9 @@ class SASLStream(ByteStream):
     async def _authenticate(self, exchange: Exchange, received: bytes) -> None:
         with self._sending, self._receiving:
             self._check_writable()
-            exchange.bind_channel(_channel_info(self._transport))
-            exchange.receive_data(received)
+            exchange.begin(received)
             try:
+                exchange.bind_channel(_channel_info(self._transport))
                 await self._drive(exchange)
                 self._install(exchange)
                 if (more := exchange.follow_up()) is not None:
@@ -347,6 +347,7 @@ async def authenticate(
     :raises AuthenticationError: the login was refused, or the peer did not prove itself
     :raises NegotiationError: policy and offer do not meet
     :raises ProtocolError: the peer broke the protocol, or closed the connection
+    :raises UsageError: the exchange, or its mechanism, was used before
     :raises BrokenResourceError: the transport broke
     """
     stream = transport if isinstance(transport, SASLStream) else SASLStream(transport, None)

@@ -5,7 +5,9 @@
     after        transport  <->  Wire  <->  SASLTransport  <->  Protocol
 
 The bridge takes the protocol's place and hears what it would: data, flow control, the end. What it
-holds when it leaves is the protocol's next data; and the end, if it came, is told then.
+holds when it leaves is the protocol's next data; and the end, if it came, is told then. Flow
+control goes on to the protocol at once: a transport that paused it before the login may resume it
+meanwhile, and does not say so again.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ async def authenticate_transport(
 ) -> asyncio.Transport:
     """Log in over a transport that a protocol has; give the transport for it to go on with.
 
-    That is a `SASLTransport`, or the same one if the login brought no layer. The protocol hears
-    nothing while the login runs, and `connection_made` is not called again: tell it its transport.
+    That is a `SASLTransport`, or the same one if the login brought no layer. The protocol hears of
+    nothing but flow control while the login runs, and `connection_made` is not called again: tell
+    it its transport.
 
     After a login that was refused in good form the protocol has its transport back, in clear. After
     anything else the transport is aborted: a peer that broke the protocol or did not prove itself,
@@ -46,16 +49,17 @@ async def authenticate_transport(
     :raises AuthenticationError: the login was refused, or the peer did not prove itself
     :raises NegotiationError: policy and offer do not meet
     :raises ProtocolError: the peer broke the protocol, or closed the connection
-    :raises UsageError: the transport is closing, or has a layer already
+    :raises UsageError: the transport is closing, or has a layer already; the exchange, or its
+        mechanism, was used before
     :raises OSError: the transport broke
     """
     if has_layer(transport) or transport.is_closing():
         raise UsageError("the transport has a security layer, or is closing; connect anew")
-    exchange.bind_channel(channel_info(transport.get_extra_info("ssl_object")))
-    exchange.receive_data(received)
-    bridge = _Bridge(transport)
+    exchange.begin(received)
+    bridge = _Bridge(transport, protocol)
     rest = b""
     try:
+        exchange.bind_channel(channel_info(transport.get_extra_info("ssl_object")))
         await drive(bridge, exchange, bridge.read)
         rest = bridge.switch(exchange)
         if (more := exchange.follow_up()) is not None:
@@ -69,15 +73,16 @@ async def authenticate_transport(
             bridge.abort()
         raise
     finally:
-        bridge.leave(protocol, rest)
+        bridge.leave(rest)
     return bridge.transport
 
 
 class _Bridge(asyncio.Protocol):
     """Has the transport while a login runs. It reads one chunk at a time, as it is asked."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
         self.transport = transport
+        self._protocol: Final = protocol
         self._received = bytearray()
         self._ended = False
         self._end: tuple[Exception | None] | None = None
@@ -103,9 +108,11 @@ class _Bridge(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable.clear()
+        self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
         self._writable.set()
+        self._protocol.resume_writing()
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)
@@ -137,14 +144,14 @@ class _Bridge(asyncio.Protocol):
         self.transport = wire.above
         return b""
 
-    def leave(self, protocol: asyncio.Protocol, rest: bytes) -> None:
-        """Give the transport to the protocol, with all that was held back."""
+    def leave(self, rest: bytes) -> None:
+        """Give the transport back to the protocol, with all that was held back."""
         rest += self._take()
-        self.transport.set_protocol(protocol)
+        self.transport.set_protocol(self._protocol)
         if rest:
-            protocol.data_received(rest)
+            self._protocol.data_received(rest)
         if self._end is not None:
-            protocol.connection_lost(*self._end)
+            self._protocol.connection_lost(*self._end)
         elif self._was_reading:
             self._resume()
 

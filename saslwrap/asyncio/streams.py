@@ -112,11 +112,12 @@ async def authenticate_streams(
     :raises AuthenticationError: the login was refused, or the peer did not prove itself
     :raises NegotiationError: policy and offer do not meet
     :raises ProtocolError: the peer broke the protocol, or closed the connection
+    :raises UsageError: the exchange, or its mechanism, was used before
     :raises OSError: the transport broke
     """
-    exchange.bind_channel(channel_info(writer.get_extra_info("ssl_object")))
-    exchange.receive_data(received)
+    exchange.begin(received)
     try:
+        exchange.bind_channel(channel_info(writer.get_extra_info("ssl_object")))
         pair = await _log_in(reader, writer, exchange, limit)
         if (more := exchange.follow_up()) is not None:
             await drive(pair[1], more, lambda: pair[0].read(LIMIT))

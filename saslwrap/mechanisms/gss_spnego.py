@@ -25,10 +25,11 @@ from saslwrap.errors import (
 )
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.mechanisms.gss.credentials import GSSCredentials, Peer
-from saslwrap.mechanisms.gss.errors import is_said_by_kdc, not_bound
+from saslwrap.mechanisms.gss.errors import is_said_by_kdc
 from saslwrap.mechanisms.gss.layer import best_ssf, make_context
 from saslwrap.mechanisms.gss.ntlm import NTLMWatch
-from saslwrap.mechanisms.gss.provider import Flag, GSSContext, open_context, require_installed
+from saslwrap.mechanisms.gss.provider import Flag, GSSContext
+from saslwrap.mechanisms.gss.side import GSSSide
 from saslwrap.mechanisms.gss.tokens import RESPONSE
 from saslwrap.properties import MAX_MAXBUF, SecurityProperties
 
@@ -91,7 +92,7 @@ def _is_forbidden(gss: GSSContext, *, ntlm: bool) -> bool:
     return gss.protocol == "ntlm" and not ntlm
 
 
-class GSSSPNEGOClient(ClientMechanism):
+class GSSSPNEGOClient(GSSSide, ClientMechanism):
     r"""Log in to Active Directory and its like, with Kerberos or, where that is allowed, NTLM.
 
     Without any of `password`, `credential_cache` and `keytab` the system's own tickets are taken:
@@ -119,7 +120,6 @@ class GSSSPNEGOClient(ClientMechanism):
     """
 
     name = "GSS-SPNEGO"
-    may_block = True
 
     def __init__(
         self,
@@ -137,9 +137,8 @@ class GSSSPNEGOClient(ClientMechanism):
         send_limit: int = _SEND_LIMIT,
     ) -> None:
         super().__init__()
-        require_installed()
         self._credentials = GSSCredentials(username, password, credential_cache, keytab)
-        del password  # an error's traceback shall not show it
+        del password
         if authzid is not None:
             raise UsageError("GSS-SPNEGO cannot carry an authzid; GSSAPI can")
         self._peer = Peer(service, host, is_client=True)
@@ -148,17 +147,12 @@ class GSSSPNEGOClient(ClientMechanism):
         self.properties = properties
         self._ntlm = "\\" in (username or "") if ntlm is None else ntlm
         self._watch = NTLMWatch()
-        self._gss: GSSContext | None = None
 
     @classmethod
     def best_ssf(cls, properties: SecurityProperties, external_ssf: int = 0) -> int | None:
         """The greatest SSF this mechanism can reach within `properties`, None if it cannot."""
         ssf = best_ssf(properties, external_ssf)
         return None if ssf == 1 else ssf
-
-    def _forget(self) -> None:
-        self._credentials.forget()
-        self._gss = None
 
     def _step(self, message: bytes | None) -> bytes | None:
         gss = self._gss
@@ -228,7 +222,7 @@ class GSSSPNEGOClient(ClientMechanism):
         flags = Flag.MUTUAL | (_LAYER if greatest else Flag.NO_INTEGRITY)
         if greatest > 1:
             flags |= Flag.CONFIDENTIALITY
-        return open_context(protocol, self._peer.bound_to(self._channel), self._credentials, flags)
+        return self._open_context(protocol, flags)
 
     def _conclude(self, gss: GSSContext) -> None:
         if gss.protocol != "ntlm" and Flag.MUTUAL not in gss.flags:
@@ -241,7 +235,7 @@ class GSSSPNEGOClient(ClientMechanism):
         self._finish(context)
 
 
-class GSSSPNEGOServer(ServerMechanism):
+class GSSSPNEGOServer(GSSSide, ServerMechanism):
     r"""Be logged in to as Active Directory is, with Kerberos or, where that is allowed, NTLM.
 
     Kerberos' keys come from the keytab that `KRB5_KTNAME` or krb5.conf names; only the key of
@@ -265,7 +259,6 @@ class GSSSPNEGOServer(ServerMechanism):
     """
 
     name = "GSS-SPNEGO"
-    may_block = True
 
     def __init__(
         self,
@@ -281,7 +274,6 @@ class GSSSPNEGOServer(ServerMechanism):
         tls_server_end_point: bytes | None = None,
     ) -> None:
         super().__init__()
-        require_installed()
         self._credentials = GSSCredentials(username, password)
         del password
         self._peer = Peer(service, host, is_client=False, bindings=tls_server_end_point)
@@ -289,11 +281,6 @@ class GSSSPNEGOServer(ServerMechanism):
         self._properties = properties
         self._ntlm = ntlm
         self._watch = NTLMWatch()
-        self._gss: GSSContext | None = None
-
-    def _forget(self) -> None:
-        self._credentials.forget()
-        self._gss = None
 
     def _step(self, message: bytes | None) -> bytes | None:
         if not message:
@@ -327,13 +314,10 @@ class GSSSPNEGOServer(ServerMechanism):
 
     def _open(self, protocol: str) -> GSSContext:
         flags = Flag.MUTUAL | Flag.CONFIDENTIALITY | _LAYER
-        return open_context(protocol, self._peer.bound_to(self._channel), self._credentials, flags)
+        return self._open_context(protocol, flags)
 
     def _conclude(self, gss: GSSContext) -> None:
-        peer = self._peer.bound_to(self._channel)
-        bound = self._watch.bound if gss.protocol == "ntlm" else gss.bound
-        if peer.bindings is not None and not bound:
-            raise not_bound()
+        self._check_bindings(bound=self._watch.bound if gss.protocol == "ntlm" else gss.bound)
         context = self._limits.context(
             gss, self._watch, self._properties, self._channel.external_ssf
         )

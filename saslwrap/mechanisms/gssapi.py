@@ -25,9 +25,9 @@ from saslwrap.errors import (
 )
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.mechanisms.gss.credentials import GSSCredentials, Peer
-from saslwrap.mechanisms.gss.errors import not_bound
 from saslwrap.mechanisms.gss.layer import best_ssf, can_carry_layer, make_context
-from saslwrap.mechanisms.gss.provider import Flag, GSSContext, open_context, require_installed
+from saslwrap.mechanisms.gss.provider import Flag, GSSContext
+from saslwrap.mechanisms.gss.side import GSSSide
 from saslwrap.mechanisms.names import check_text
 from saslwrap.properties import MAX_MAXBUF, SecurityProperties
 
@@ -131,7 +131,7 @@ def _check_assumed(maxbuf: int | None) -> None:
         raise UsageError(f"assume_maxbuf={maxbuf} is not in 1..{MAX_MAXBUF}")
 
 
-class GSSAPIClient(ClientMechanism):
+class GSSAPIClient(GSSSide, ClientMechanism):
     """Log in with Kerberos.
 
     Without any of `password`, `credential_cache` and `keytab` the system's own tickets are taken:
@@ -158,7 +158,6 @@ class GSSAPIClient(ClientMechanism):
     """
 
     name = "GSSAPI"
-    may_block = True
 
     def __init__(
         self,
@@ -175,9 +174,8 @@ class GSSAPIClient(ClientMechanism):
         assume_maxbuf: int | None = None,
     ) -> None:
         super().__init__()
-        require_installed()
         self._credentials = GSSCredentials(username, password, credential_cache, keytab)
-        del password  # an error's traceback shall not show it
+        del password
         self._peer = Peer(service, host, is_client=True)
         if authzid is not None:
             check_text("authzid", authzid)
@@ -187,7 +185,6 @@ class GSSAPIClient(ClientMechanism):
         self.properties = properties
         self._ad_compat = ad_compat
         self._assume_maxbuf = assume_maxbuf
-        self._gss: GSSContext | None = None
         self._agreeing: _Negotiation | None = None
 
     @classmethod
@@ -196,8 +193,8 @@ class GSSAPIClient(ClientMechanism):
         return best_ssf(properties, external_ssf)
 
     def _forget(self) -> None:
-        self._credentials.forget()
-        self._gss = self._agreeing = None
+        super()._forget()
+        self._agreeing = None
 
     def _step(self, message: bytes | None) -> bytes | None:
         if self._agreeing is not None:
@@ -216,9 +213,7 @@ class GSSAPIClient(ClientMechanism):
         flags = Flag.MUTUAL | Flag.INTEGRITY | Flag.REPLAY | Flag.SEQUENCE
         if greatest > 1:
             flags |= Flag.CONFIDENTIALITY
-        return open_context(
-            "kerberos", self._peer.bound_to(self._channel), self._credentials, flags
-        )
+        return self._open_context("kerberos", flags)
 
     def _establish(self, gss: GSSContext, message: bytes | None) -> bytes:
         token = gss.step(message or None)
@@ -260,7 +255,7 @@ class GSSAPIClient(ClientMechanism):
         )
 
 
-class GSSAPIServer(ServerMechanism):
+class GSSAPIServer(GSSSide, ServerMechanism):
     """Be logged in to with Kerberos.
 
     The keys come from the keytab that `KRB5_KTNAME` or krb5.conf names; only the key of
@@ -284,7 +279,6 @@ class GSSAPIServer(ServerMechanism):
     """
 
     name = "GSSAPI"
-    may_block = True
 
     def __init__(
         self,
@@ -299,7 +293,6 @@ class GSSAPIServer(ServerMechanism):
         tls_server_end_point: bytes | None = None,
     ) -> None:
         super().__init__()
-        require_installed()
         self._credentials = GSSCredentials(username, password)
         del password
         self._peer = Peer(service, host, is_client=False, bindings=tls_server_end_point)
@@ -307,12 +300,10 @@ class GSSAPIServer(ServerMechanism):
         self._properties = properties
         self._ad_compat = ad_compat
         self._assume_maxbuf = assume_maxbuf
-        self._gss: GSSContext | None = None
         self._next: Callable[[bytes | None], bytes | None] = self._establish
 
     def _forget(self) -> None:
-        self._credentials.forget()
-        self._gss = None
+        super()._forget()
         self._next = self._establish  # drop the negotiation, which holds the GSS context
 
     def _step(self, message: bytes | None) -> bytes | None:
@@ -323,15 +314,13 @@ class GSSAPIServer(ServerMechanism):
             if self._gss is None and message is None:
                 return b""  # the client is to speak first
             raise MalformedMessageError("the client sent no token where Kerberos needs one")
-        gss, peer = self._gss, self._peer.bound_to(self._channel)
+        gss = self._gss
         if gss is None:
-            gss = open_context("kerberos", peer, self._credentials, Flag(0))
-            self._gss = gss
+            gss = self._gss = self._open_context("kerberos", Flag(0))
         token = gss.step(message)
         if not gss.complete:
             return token
-        if peer.bindings is not None and not gss.bound:
-            raise not_bound()
+        self._check_bindings(bound=gss.bound)
         self._credentials.forget()
         negotiation = _Negotiation(gss, self._properties, self._channel.external_ssf)
         if not token:

@@ -50,6 +50,9 @@ class IMAPAuthenticate(LineLogin):
         client has to ask again (RFC 3501 section 6.2.2)
     """
 
+    #: How many untagged responses may come before an answer.
+    UNTAGGED_LIMIT = 100
+
     _SUCCESS = "OK"
     _TOO_WEAK = frozenset({"PRIVACYREQUIRED"})
 
@@ -66,7 +69,7 @@ class IMAPAuthenticate(LineLogin):
         return f"{self._tag} AUTHENTICATE {self._client.name}".encode()
 
     def _answer(self) -> Generator[Event, None, bytes | None]:
-        while True:
+        for _ in range(self.UNTAGGED_LIMIT + 1):
             line = yield from self._line()
             if line.startswith(b"* "):
                 self._hear_untagged(line[2:].decode(errors="replace"))
@@ -76,6 +79,9 @@ class IMAPAuthenticate(LineLogin):
             else:
                 self._hear_result(line.decode(errors="replace"))
                 return None
+        raise ProtocolError(
+            f"the server sent more than {self.UNTAGGED_LIMIT} untagged responses and no answer"
+        )
 
     def _hear_untagged(self, response: str) -> None:
         name, _, more = response.partition(" ")

@@ -32,6 +32,7 @@ from saslwrap.errors import (
     UsageError,
     one_line,
 )
+from saslwrap.errors import UnacceptableSuccessError as UnacceptableSuccessError
 from saslwrap.exchange import Event, Exchange, Script, Send, transport_survives
 from saslwrap.mechanism import ClientMechanism, Mechanism, ServerMechanism
 from saslwrap.protocols._texts import STRONGER, STRONGER_OVER_TLS
@@ -47,7 +48,7 @@ from saslwrap.protocols.ldap_messages import (
     result_name,
 )
 
-__all__ = ["LDAPBind", "LDAPBindServer", "UnacceptableSuccessError"]
+__all__ = ["LDAPBind", "LDAPBindServer"]
 
 _IN_PROGRESS: Final = ResultCode.saslBindInProgress
 
@@ -74,14 +75,6 @@ _TOO_WEAK: Final = (
 def _outcome(answer: Mapping[str, Any]) -> str:
     text = one_line(answer["diagnosticMessage"].decode(errors="replace"))
     return result_name(answer["resultCode"]) + (f", {text!r}" if text else "")
-
-
-class UnacceptableSuccessError(NegotiationError, ProtocolError):
-    """The server reported success, but what was negotiated does not meet our policy.
-
-    The server may have installed its layer, so unlike after other refusals of ours the connection
-    cannot be used on.
-    """
 
 
 class _Bind(Exchange):
@@ -203,16 +196,7 @@ class LDAPBind(_Bind):
         Samba's success has empty credentials for a mechanism that is complete; they are no message.
         """
         if credentials or (credentials is not None and not self._client.complete):
-            try:
-                reply = yield from self._ask_mechanism(credentials)
-            except SASLError as error:
-                if not transport_survives(error):
-                    raise
-                raise UnacceptableSuccessError(
-                    f"the server reported success, which {self._client.name} refuses: {error}"
-                ) from None
-            if reply:
-                raise ProtocolError(f"the server reported success before {self._client.name} ended")
+            yield from self._prove(credentials)
         self._require_complete()
 
     def _tell(self, refusal: SASLError) -> Script:

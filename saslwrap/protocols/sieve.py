@@ -21,14 +21,13 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar, Final
 
-from saslwrap.errors import MalformedMessageError, ProtocolError, SASLError, one_line
-from saslwrap.exchange import Event, Exchange, Script, Send, transport_survives
+from saslwrap.errors import MalformedMessageError, ProtocolError, one_line
+from saslwrap.exchange import Event, Exchange, Script, Send
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.protocols._follow_up import FollowUp
 from saslwrap.protocols._login import LineLogin
 from saslwrap.protocols._login_server import Answers, LineLoginServer
 from saslwrap.protocols._strings import Strings, Word, literal, quoted, string
-from saslwrap.protocols.ldap import UnacceptableSuccessError
 
 __all__ = ["SieveAuthenticate", "SieveAuthenticateServer"]
 
@@ -94,18 +93,6 @@ class SieveAuthenticate(LineLogin, Strings):
         if self._proof is not None:
             yield from self._prove(self._proof)
         self._require_complete()
-
-    def _prove(self, proof: bytes) -> Script:
-        try:
-            reply = yield from self._ask_mechanism(proof)
-        except SASLError as error:
-            if not transport_survives(error):
-                raise
-            raise UnacceptableSuccessError(
-                f"the server reported success, which {self._client.name} refuses: {error}"
-            ) from None
-        if reply:
-            raise ProtocolError(f"the server reported success before {self._client.name} ended")
 
 
 class _Capabilities(FollowUp, Strings):

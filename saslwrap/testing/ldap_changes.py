@@ -15,7 +15,7 @@ from saslwrap.testing.ldap_directory import (
     Attribute,
     Directory,
     DirectoryError,
-    make_attribute,
+    fold,
 )
 
 __all__ = ["COMPARE", "apply_change"]
@@ -53,8 +53,9 @@ Attribute ::= SEQUENCE { type OCTET STRING, vals SET OF OCTET STRING }
 END
 """
 
-#: Attributes by their names in lower case, while they are modified.
-_Attributes = dict[str, Attribute]
+#: The values of an attribute that is modified, by their form to compare: a change costs no more
+#: than what it changes.
+_Values = dict[str, bytes]
 
 
 def apply_change(pdu: bytes, directory: Directory) -> ResultCode:
@@ -91,47 +92,61 @@ def _compare(directory: Directory, value: Any) -> ResultCode:
     there = directory.entry(value["entry"]).attributes.get(_name(attribute).casefold())
     if there is None:
         raise DirectoryError(ResultCode.noSuchAttribute, "the entry has no such attribute")
-    (folded,) = make_attribute("wanted", [wanted]).folded
-    return ResultCode.compareTrue if folded in there.folded else ResultCode.compareFalse
+    return ResultCode.compareTrue if fold(wanted) in there.folded else ResultCode.compareFalse
 
 
 def _modify(directory: Directory, value: Any) -> ResultCode:
-    attributes = dict(directory.entry(value["object"]).attributes)
+    before = directory.entry(value["object"]).attributes
+    names: dict[str, str] = {}
+    changed: dict[str, _Values] = {}
     for change in value["changes"]:
         modify = _MODIFICATIONS.get(change["operation"])
         if modify is None:
             raise DirectoryError(ResultCode.protocolError, "that is no way to modify an attribute")
         modification = change["modification"]
-        modify(attributes, _name(modification["type"]), list(modification["vals"]))
-    directory.replace(value["object"], attributes)
+        name = _name(modification["type"])
+        key = name.casefold()
+        names[key] = name
+        if key not in changed:
+            changed[key] = _values_of(before.get(key))
+        modify(changed[key], modification["vals"])
+    left = {key: attribute for key, attribute in before.items() if key not in changed}
+    made = {key: _made(names[key], values) for key, values in changed.items() if values}
+    directory.replace(value["object"], left | made)
     return ResultCode.success
 
 
-def _add_values(attributes: _Attributes, name: str, values: Sequence[bytes]) -> None:
+def _values_of(attribute: Attribute | None) -> _Values:
+    if attribute is None:
+        return {}
+    return dict(zip(attribute.folded, attribute.values, strict=True))
+
+
+def _made(name: str, values: _Values) -> Attribute:
+    return Attribute(name.encode(), tuple(values.values()), tuple(values), operational=False)
+
+
+def _add_values(there: _Values, values: Sequence[bytes]) -> None:
     if not values:
         raise DirectoryError(ResultCode.protocolError, "there is no value to add")
-    there = attributes.get(name.casefold())
-    added = make_attribute(name, [*(there.values if there else ()), *values])
-    if len(set(added.folded)) < len(added.folded):
-        raise DirectoryError(ResultCode.attributeOrValueExists, "a value is there already")
-    attributes[name.casefold()] = added
+    for octets in values:
+        if (folded := fold(octets)) in there:
+            raise DirectoryError(ResultCode.attributeOrValueExists, "a value is there already")
+        there[folded] = octets
 
 
-def _delete_values(attributes: _Attributes, name: str, values: Sequence[bytes]) -> None:
-    there = attributes.pop(name.casefold(), None)
-    gone = set(make_attribute(name, values).folded)
-    if there is None or not gone <= set(there.folded):
+def _delete_values(there: _Values, values: Sequence[bytes]) -> None:
+    gone = set(map(fold, values)) if values else set(there)
+    if not there or not gone <= there.keys():
         raise DirectoryError(ResultCode.noSuchAttribute, "the entry has no such value")
-    pairs = zip(there.values, there.folded, strict=True)
-    left = [octets for octets, folded in pairs if values and folded not in gone]
-    if left:
-        attributes[name.casefold()] = make_attribute(name, left)
+    for folded in gone:
+        del there[folded]
 
 
-def _replace_values(attributes: _Attributes, name: str, values: Sequence[bytes]) -> None:
-    attributes.pop(name.casefold(), None)
+def _replace_values(there: _Values, values: Sequence[bytes]) -> None:
+    there.clear()
     if values:
-        _add_values(attributes, name, values)
+        _add_values(there, values)
 
 
 def _name(octets: bytes) -> str:
@@ -148,7 +163,7 @@ _OPERATIONS: Final[Mapping[str, Callable[[Directory, Any], ResultCode]]] = {
 }
 
 #: RFC 4511 section 4.6.
-_MODIFICATIONS: Final[Mapping[int, Callable[[_Attributes, str, Sequence[bytes]], None]]] = {
+_MODIFICATIONS: Final[Mapping[int, Callable[[_Values, Sequence[bytes]], None]]] = {
     0: _add_values,
     1: _delete_values,
     2: _replace_values,

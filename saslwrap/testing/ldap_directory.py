@@ -23,7 +23,7 @@ __all__ = [
     "Directory",
     "DirectoryError",
     "Entry",
-    "make_attribute",
+    "fold",
     "matches",
     "parse_dn",
 ]
@@ -77,10 +77,11 @@ def _parse_pair(text: str) -> tuple[str, str]:
         lambda escape: bytes.fromhex(escape[1].decode()) if escape[1] else escape[2],
         value.encode("utf-8", "surrogateescape"),
     )
-    return _fold(attribute.strip().encode()), " ".join(_fold(unescaped).split())
+    return fold(attribute.strip().encode()), " ".join(fold(unescaped).split())
 
 
-def _fold(value: bytes) -> str:
+def fold(value: bytes) -> str:
+    """Bring a value into the form to compare."""
     return value.decode("utf-8", "surrogateescape").casefold()
 
 
@@ -107,10 +108,10 @@ class Entry:
 
         :raises UsageError: values that are no list of texts
         """
-        made = {n.casefold(): make_attribute(n, values) for n, values in attributes.items()}
-        made.setdefault("objectclass", make_attribute("objectClass", ["top"]))
+        made = {n.casefold(): _make_attribute(n, values) for n, values in attributes.items()}
+        made.setdefault("objectclass", _make_attribute("objectClass", ["top"]))
         for name, values in (operational or {}).items():
-            made[name.casefold()] = make_attribute(name, values, operational=True)
+            made[name.casefold()] = _make_attribute(name, values, operational=True)
         return cls(dn, made)
 
     def has(self, attribute: str, value: str) -> bool:
@@ -124,7 +125,7 @@ class Entry:
         `*` stands for all but the operational ones, as no name at all does; `+` for those; `1.1`
         for none (RFC 4511 section 4.5.1.8).
         """
-        wanted = {_fold(name) for name in names} or {"*"}
+        wanted = {fold(name) for name in names} or {"*"}
         return {
             "objectName": self.dn.encode(),
             "attributes": [
@@ -135,7 +136,7 @@ class Entry:
         }
 
 
-def make_attribute(
+def _make_attribute(
     name: str, values: Sequence[str | bytes], *, operational: bool = False
 ) -> Attribute:
     """Make an attribute.
@@ -145,7 +146,7 @@ def make_attribute(
     if isinstance(values, str | bytes):
         raise UsageError(f"{name} takes a list of values: [{values!r}]")
     octets = tuple(value.encode() if isinstance(value, str) else value for value in values)
-    return Attribute(name.encode(), octets, tuple(map(_fold, octets)), operational)
+    return Attribute(name.encode(), octets, tuple(map(fold, octets)), operational)
 
 
 class Directory:
@@ -297,10 +298,10 @@ def matches(entry: Entry, search_filter: Any, known: Collection[str]) -> bool | 
         case ("present", name):
             return _any_value(entry, name, known, lambda value: True)
         case ("substrings", {"type": name, "substrings": parts}):
-            pieces = [(place, _fold(part)) for place, part in parts]
+            pieces = [(place, fold(part)) for place, part in parts]
             return _any_value(entry, name, known, lambda value: _has_pieces(value, pieces))
         case (kind, {"attributeDesc": name, "assertionValue": octets}):
-            compare, wanted = _COMPARISONS[kind], _fold(octets)
+            compare, wanted = _COMPARISONS[kind], fold(octets)
             return _any_value(entry, name, known, lambda value: compare(value, wanted))
         case _:  # extensibleMatch, and what nobody has defined
             return None
@@ -319,7 +320,7 @@ def _combine(outcomes: Iterable[bool | None], *, decisive: bool) -> bool | None:
 def _any_value(
     entry: Entry, name: bytes, known: Collection[str], holds: Callable[[str], bool]
 ) -> bool | None:
-    attribute = entry.attributes.get(key := _fold(name))
+    attribute = entry.attributes.get(key := fold(name))
     if attribute is None:
         return False if key in known else None
     return any(map(holds, attribute.folded))

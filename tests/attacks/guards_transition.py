@@ -1,8 +1,8 @@
-"""The guards of the switch, over each shell: more rows of the table in `guards.py`."""
+"""The guards of the switch, over each shell."""
 
 from __future__ import annotations
 
-from tests.attacks.guards import ANYIO, LAYER, Guard
+from tests.attacks.guard import ANYIO, LAYER, Guard
 
 __all__ = ["GUARDS"]
 

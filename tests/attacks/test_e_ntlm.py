@@ -353,8 +353,7 @@ def test_e2_client_hands_out_nothing_for_a_weak_session(without: int) -> None:
 def test_e2_login_that_is_not_bound_to_the_servers_tls_is_refused(
     layer: str, binding: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guard: saslwrap/mechanisms/gssapi.py: if peer.bindings is not None and not gss.bound:
-    Guard: saslwrap/mechanisms/gss_spnego.py: if peer.bindings is not None and not bound:
+    """Guard: saslwrap/mechanisms/gss/side.py: bindings is not None and not bound:
     Guard: saslwrap/mechanisms/gss/ntlm.py: self.bound = any(pairs.get(_AV_BINDINGS, b""))
     Guard: saslwrap/mechanisms/gss/provider.py: bool(int(native.actual_flags) & _CHANNEL_BOUND)
     Guard: saslwrap/mechanisms/gss/provider.py: "channel_bindings": bindings,

@@ -27,6 +27,7 @@ from saslwrap.mechanisms.gss.provider import GSSContext
 from saslwrap.properties import SecurityProperties
 from saslwrap.protocols.ldap import LDAPBind
 from saslwrap.protocols.ldap_messages import decode
+from tests.attacks.bind_server import IN_PROGRESS, SUCCESS, LDAPServer
 from tests.attacks.gss import (
     CHALLENGE,
     NEGOTIATE,
@@ -47,7 +48,6 @@ from tests.attacks.gss import (
     spnego_script,
     told,
 )
-from tests.attacks.test_e_negotiation import IN_PROGRESS, SUCCESS, LDAPServer
 from tests.gss_pairs import write_ntlm_users
 from tests.peers.directory import ALICE
 
@@ -318,7 +318,7 @@ EARLY = [
 @pytest.mark.usefixtures("layers_needs")
 def test_e11_success_before_the_end_is_refused(layer: str, early: int, give: str) -> None:
     """Guard: saslwrap/exchange.py: if self._mechanism is None or not self._mechanism.complete:
-    Guard: saslwrap/protocols/ldap.py: if reply:
+    Guard: saslwrap/exchange.py: if reply:
     """
     client = mechanism(layer, "client")
     assert isinstance(client, ClientMechanism)
@@ -471,7 +471,8 @@ def contexts() -> int:
 @every_layer
 def test_g6_failed_mechanism_forgets(layer: str, role: Role) -> None:
     """Guard: saslwrap/mechanism.py: fault = self._fault = error.fresh() self._forget()
-    Guard: saslwrap/mechanisms/gssapi.py: self._gss = self._agreeing = None
+    Guard: saslwrap/mechanisms/gss/side.py: self._gss = None
+    Guard: saslwrap/mechanisms/gssapi.py: self._agreeing = None
     Guard: saslwrap/mechanisms/gssapi.py: self._next = self._establish # drop the negotiation,
     Guard: saslwrap/mechanisms/gss/credentials.py: self.password = None
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from traceback import extract_tb
 from types import TracebackType
@@ -234,8 +235,9 @@ def buffers_in(traceback: TracebackType | None) -> Iterator[bytes]:
         if "saslwrap" in traceback.tb_frame.f_globals.get("__name__", ""):
             for value in traceback.tb_frame.f_locals.values():
                 for item in value if isinstance(value, list | tuple) else (value,):
-                    if isinstance(item, bytes | bytearray):
-                        yield bytes(item)
+                    if isinstance(item, bytes | bytearray | memoryview):
+                        with suppress(ValueError):  # a view that was released
+                            yield bytes(item)
         traceback = traceback.tb_next
 
 
@@ -278,6 +280,53 @@ def test_g6_traceback_of_an_interrupt_holds_no_plaintext() -> None:
     with pytest.raises(MemoryError) as caught:
         context.unseal(Forger("rc4").token(plaintext))
     assert plaintext not in list(buffers_in(caught.value.__traceback__))
+
+
+def refuse() -> None:
+    raise SASLError("the provider gave up")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+STOPS = {
+    "first frame": [refuse],
+    "second frame": [nothing, refuse],
+    "first interrupted": [interrupt],
+    "second interrupted": [nothing, interrupt],
+}
+
+
+@pytest.mark.parametrize("stop", STOPS.values(), ids=list(STOPS))
+@every_protection
+def test_g6_traceback_of_a_failed_send_holds_no_plaintext(
+    protection: str, stop: list[Callable[[], object]]
+) -> None:
+    """Guard: saslwrap/layer.py: data = piece = token = b""
+    Guard: saslwrap/layer.py: frames.clear()
+    Guard: saslwrap/layer.py: error.__traceback__ = None
+    """
+    plaintext = b"plaintext that nobody may see"
+    client, _ = layer_pair(protection, server_maxbuf=64)
+    turns = iter(stop)
+    Gate(sealer_of(client.context)).on_call = lambda: next(turns)()
+    with pytest.raises((SASLError, KeyboardInterrupt)) as caught:
+        client.send_data(plaintext * 4)
+    again = raised(lambda: client.send_data(plaintext))
+    for error in (caught.value, caught.value.__context__, again):
+        traceback = error.__traceback__ if error else None
+        assert not [b for b in buffers_in(traceback) if plaintext in b]
+
+
+def test_g6_traceback_of_a_second_writer_holds_no_plaintext() -> None:
+    """Guard: saslwrap/layer.py: data = b"" raise Cont"""
+    plaintext = b"plaintext that nobody may see"
+    layer = layer_pair("rc4").client
+    with held_inside(Gate(sealer_of(layer.context)), lambda: layer.send_data(b"x")):
+        error = raised(lambda: layer.send_data(plaintext))
+    assert type(error) is ContextBusyError
+    assert plaintext not in list(buffers_in(error.__traceback__))
 
 
 @every_protection

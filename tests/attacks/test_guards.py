@@ -20,8 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks import guards, guards_gss, guards_transition
-from tests.attacks.guards import Guard
+from tests.attacks import guards_gss
+from tests.attacks.guard import Guard
+from tests.attacks.guards import GUARDS
 from tests.peers.directory import ALICE
 from tests.peers.kdc import Realm
 from tests.peers.support import find_program
@@ -29,7 +30,6 @@ from tests.peers.support import find_program
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 
-GUARDS = [*guards.GUARDS, *guards_transition.GUARDS, *guards_gss.GUARDS]
 OF_GSS = {test for test, _ in guards_gss.GUARDS}
 OF_KERBEROS = {test for test, _ in guards_gss.KERBEROS_GUARDS}
 

@@ -13,10 +13,11 @@ from saslwrap.errors import (
     NegotiationError,
     ProtocolError,
     TruncatedStreamError,
+    UnacceptableSuccessError,
 )
 from saslwrap.exchange import Event, Script, Send
 from saslwrap.properties import SecurityProperties
-from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer, UnacceptableSuccessError
+from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer
 from saslwrap.protocols.ldap_login import DowngradeError, LDAPLogin
 from saslwrap.protocols.ldap_messages import Message, ResultCode, decode, encode, measure, result
 from tests.fuzz.ldap_messages import CODES, SEARCH, forged_request, forged_response, offer

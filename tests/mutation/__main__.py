@@ -37,7 +37,9 @@ NOT_THESE = {"__init__.py", "__main__.py", "_version.py", "sync.py"}
 TESTS = (
     "attacks/test_[afh]_*.py",
     "attacks/test_c_tamper.py",
-    "attacks/test_e_negotiation.py",
+    "attacks/test_e_[cdmp]*.py",
+    "attacks/test_e_na*.py",
+    "attacks/test_e_no*.py",
     "attacks/test_g_s*.py",
     "test_channel_binding.py",
     "test_context.py",
@@ -48,6 +50,7 @@ TESTS = (
     "test_framing.py",
     "test_imap.py",
     "test_layer.py",
+    "test_line_logins.py",
     "test_ldap*.py",
     "test_mechanism.py",
     "test_names.py",

@@ -19,9 +19,10 @@ from saslwrap import (
     SecurityProperties,
 )
 from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
-from saslwrap.testing.pairs import PASSWORD, USERNAME, mechanism_pair, properties_for
+from saslwrap.testing.pairs import PASSWORD, USERNAME, mechanism_pair
 from tests.peers.cyrus import Cyrus, require_imtest, run_imtest
-from tests.peers.directory import ALICE, NEEDLE, Credentials
+from tests.peers.cyrus_logins import STRENGTHS, WRONG, digest
+from tests.peers.directory import NEEDLE, Credentials
 from tests.peers.imap_wire import behind_the_login, frame_lengths
 from tests.peers.kdc import BOB
 from tests.peers.shells import Shell
@@ -37,24 +38,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(60)
 
-WRONG = Credentials(ALICE.username, "wr0ng-Pa55")
-STRENGTHS = {"rc4": 128, "des": 55, "auth-int": 1}
 VOLUME = 200_000
-
-
-def digest(
-    user: Credentials = ALICE,
-    protection: str = "rc4",
-    properties: SecurityProperties | None = None,
-    service: str = "imap",
-) -> DigestMD5Client:
-    return DigestMD5Client(
-        user.username,
-        user.password,
-        service=service,
-        host=Cyrus.host,
-        properties=properties or properties_for(protection),
-    )
 
 
 def mail(volume: int = VOLUME) -> bytes:

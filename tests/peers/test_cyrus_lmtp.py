@@ -19,10 +19,11 @@ from saslwrap import (
 from saslwrap.protocols.smtp import SMTPAuth, SMTPAuthServer
 from saslwrap.testing.pairs import PASSWORD, USERNAME, mechanism_pair
 from tests.peers.cyrus import Cyrus, require_imtest, run_imtest
+from tests.peers.cyrus_logins import STRENGTHS, WRONG, digest
 from tests.peers.directory import NEEDLE
 from tests.peers.imap_wire import frame_lengths
-from tests.peers.test_cyrus_imap import STRENGTHS, WRONG, digest, mail, shell
 from tests.peers.test_cyrus_imap import Session as ImapSession
+from tests.peers.test_cyrus_imap import mail, shell
 from tests.peers.wiretap import Direction
 
 if TYPE_CHECKING:

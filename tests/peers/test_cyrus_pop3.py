@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import pytest
 
-from saslwrap import (
-    AuthenticationError,
-    GSSAPIClient,
-    NegotiationError,
-    SecurityProperties,
-)
+from saslwrap import AuthenticationError
 from saslwrap.protocols.pop3 import POP3Auth, POP3AuthServer
-from saslwrap.testing.pairs import PASSWORD, USERNAME, mechanism_pair
-from tests.peers.cyrus import Cyrus, require_imtest, run_imtest
-from tests.peers.imap_wire import frame_lengths
-from tests.peers.kdc import BOB
-from tests.peers.test_cyrus_imap import STRENGTHS, WRONG, digest, shell
+from saslwrap.testing.pairs import mechanism_pair
+from tests.peers.cyrus import Cyrus
+from tests.peers.cyrus_logins import (
+    STRENGTHS,
+    WRONG,
+    check_ssf,
+    cyrus_client,
+    digest,
+    hear_the_end,
+    in_frames,
+    kerberos,
+    log_in_after_failures,
+    shown_ssf,
+)
+from tests.peers.test_cyrus_imap import shell
 from tests.peers.wiretap import Direction
 
 if TYPE_CHECKING:
@@ -53,17 +57,10 @@ def tap(cyrus: Cyrus, wiretap: WiretapFactory) -> Wiretap:
     return wiretap(cyrus.address, cyrus.ports["pop3"])
 
 
-def sealed(tap: Wiretap, direction: Direction) -> bytes:
-    """What went in frames, once the connection is closed; nothing else did."""
-    tap.wait_closed()
-    wire = tap.recordings[0].sent(direction)
-    if direction is Direction.SERVER_TO_CLIENT:
-        found = re.match(rb"\+OK.*?\r\n(?:(?:\+ |-ERR)[^\r]*\r\n)*\+OK[^\r]*\r\n", wire)
-    else:
-        found = re.match(rb"AUTH .*?\r\n(?:[A-Za-z0-9+/=]*\r\n)+", wire)
-    assert found
-    assert frame_lengths(wire[found.end() :])
-    return wire[found.end() :]
+IN_CLEAR = {
+    Direction.SERVER_TO_CLIENT: rb"\+OK[^\r]*\r\n(?:(?:\+ |-ERR)[^\r]*\r\n)*\+OK[^\r]*\r\n",
+    Direction.CLIENT_TO_SERVER: rb"AUTH [^\r]*\r\n(?:[A-Za-z0-9+/=]*\r\n)+",
+}
 
 
 def work(session: Session) -> None:
@@ -71,32 +68,25 @@ def work(session: Session) -> None:
     assert b"\r\nUIDL\r\n" in session.command("CAPA", b"\r\n.\r\n")
     assert session.command("STAT").startswith(b"+OK ")
     assert session.command("QUIT") == b"+OK\r\n"
-    assert session.conversation.receive() == b""
-    session.conversation.close()
+    hear_the_end(session.conversation)
 
 
 @pytest.mark.parametrize("protection", STRENGTHS)
 def test_work_under_each_layer(shell: Shell, tap: Wiretap, protection: str) -> None:
     session = Session(shell, tap.port)
     login = session.log_in(digest(protection=protection, service="pop"))
-    context = session.conversation.context
-    assert context is not None
-    assert context.ssf == STRENGTHS[protection]
+    check_ssf(session.conversation, STRENGTHS[protection])
     assert (login.status, login.code) == ("+OK", None)
     work(session)
     shows = protection == "auth-int"
-    assert (b"UIDL" in sealed(tap, Direction.SERVER_TO_CLIENT)) is shows
-    assert (b"STAT" in sealed(tap, Direction.CLIENT_TO_SERVER)) is shows
+    assert (b"UIDL" in in_frames(tap, Direction.SERVER_TO_CLIENT, IN_CLEAR)) is shows
+    assert (b"STAT" in in_frames(tap, Direction.CLIENT_TO_SERVER, IN_CLEAR)) is shows
 
 
 def test_a_login_after_those_that_failed(shell: Shell, tap: Wiretap) -> None:
     session = Session(shell, tap.port)
-    with pytest.raises(AuthenticationError, match=r"refused DIGEST-MD5: -ERR \[AUTH\], 'authent"):
-        session.log_in(digest(WRONG, service="pop"))
-    with pytest.raises(NegotiationError, match="the server offers auth,"):
-        session.log_in(digest(properties=SecurityProperties(min_ssf=200), service="pop"))
-    assert session.conversation.context is None
-    session.log_in(digest(BOB, service="pop"))
+    refusal = r"refused DIGEST-MD5: -ERR \[AUTH\], 'authent"
+    log_in_after_failures(session.conversation, session.log_in, "pop", refusal)
     work(session)
     wire = tap.recordings[0].client_to_server
     assert b"\r\nAUTH DIGEST-MD5\r\n*\r\nAUTH DIGEST-MD5\r\n" in wire
@@ -117,11 +107,8 @@ def test_a_login_without_a_layer(shell: Shell, tap: Wiretap) -> None:
 def test_kerberos(shell: Shell, gss_cyrus: Cyrus, greatest: int) -> None:
     """Its first message is longer than a command may be: it waits for the server's turn."""
     session = Session(shell, gss_cyrus.ports["pop3"])
-    properties = SecurityProperties(min_ssf=1, max_ssf=greatest)
-    session.log_in(GSSAPIClient(service="pop", host=Cyrus.host, properties=properties))
-    context = session.conversation.context
-    assert context is not None
-    assert context.ssf == greatest
+    session.log_in(kerberos("pop", greatest))
+    check_ssf(session.conversation, greatest)
     work(session)
 
 
@@ -143,31 +130,20 @@ def answer_commands(conversation: Conversation) -> list[str]:
 
 @pytest.mark.parametrize("protection", STRENGTHS)
 def test_pop3test_logs_in_to_us(shell: Shell, protection: str) -> None:
-    require_imtest()
-    listener = shell.listen()
-    port = listener.getsockname()[1]
-    with run_imtest(port, USERNAME, PASSWORD, name="pop3test", commands=b"NOOP\r\nQUIT\r\n") as it:
-        conversation = shell.accept(listener)
-        conversation.send(b"+OK ready\r\n")
-        context = conversation.authenticate(pop3test_server(protection))
-        assert context is not None
-        assert context.ssf == STRENGTHS[protection]
-        assert answer_commands(conversation) == ["CAPA", "NOOP", "QUIT"]
-        conversation.close()
-        said, _ = it.communicate(b"", 30)
+    with cyrus_client(shell, "pop3test", commands=b"NOOP\r\nQUIT\r\n") as pop3test:
+        pop3test.conversation.send(b"+OK ready\r\n")
+        pop3test.conversation.authenticate(pop3test_server(protection))
+        check_ssf(pop3test.conversation, STRENGTHS[protection])
+        assert answer_commands(pop3test.conversation) == ["CAPA", "NOOP", "QUIT"]
+        said = pop3test.said()
     assert b"S: +OK authenticated" in said
-    assert f"Security strength factor: {STRENGTHS[protection]}".encode() in said.splitlines()
+    assert shown_ssf(STRENGTHS[protection]) in said.splitlines()
 
 
 def test_pop3test_with_a_wrong_password(shell: Shell) -> None:
-    require_imtest()
-    listener = shell.listen()
-    port = listener.getsockname()[1]
-    with run_imtest(port, USERNAME, WRONG.password, name="pop3test", commands=b"") as pop3test:
-        conversation = shell.accept(listener)
-        conversation.send(b"+OK ready\r\n")
+    with cyrus_client(shell, "pop3test", WRONG.password) as pop3test:
+        pop3test.conversation.send(b"+OK ready\r\n")
         with pytest.raises(AuthenticationError):
-            conversation.authenticate(pop3test_server("rc4"))
-        conversation.close()
-        said, _ = pop3test.communicate(b"", 30)
+            pop3test.conversation.authenticate(pop3test_server("rc4"))
+        said = pop3test.said()
     assert b"S: -ERR [AUTH] authentication failed" in said

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
-from saslwrap import (
-    AuthenticationError,
-    GSSAPIClient,
-    NegotiationError,
-    SecurityProperties,
-)
+from saslwrap import AuthenticationError
 from saslwrap.protocols.pop3 import POP3Auth
 from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
 from saslwrap.sync import authenticate_socket
-from saslwrap.testing.pairs import PASSWORD, USERNAME, mechanism_pair
-from tests.peers.cyrus import USERS, Cyrus, require_imtest, run_imtest
-from tests.peers.imap_wire import frame_lengths
-from tests.peers.kdc import BOB
-from tests.peers.test_cyrus_imap import STRENGTHS, WRONG, digest
+from saslwrap.testing.pairs import mechanism_pair
+from tests.peers.cyrus import USERS, Cyrus
+from tests.peers.cyrus_logins import (
+    STRENGTHS,
+    WRONG,
+    check_ssf,
+    cyrus_client,
+    digest,
+    hear_the_end,
+    in_frames,
+    kerberos,
+    log_in_after_failures,
+    shown_ssf,
+)
 from tests.peers.test_ldap_login import shell
 from tests.peers.wiretap import Direction
 
@@ -83,17 +86,10 @@ def tap(port: int, wiretap: WiretapFactory) -> Wiretap:
     return wiretap(Cyrus.address, port)
 
 
-def sealed(tap: Wiretap, direction: Direction) -> bytes:
-    """What went in frames, once the connection is closed; nothing else did."""
-    tap.wait_closed()
-    wire = tap.recordings[0].sent(direction)
-    if direction is Direction.SERVER_TO_CLIENT:
-        found = re.match(rb".*?\r\nOK \(SASL [^\r]*\r\n", wire, re.DOTALL)
-    else:
-        found = re.match(rb'AUTHENTICATE "DIGEST-MD5"\r\n"[A-Za-z0-9+/=]*"\r\n', wire)
-    assert found
-    assert frame_lengths(wire[found.end() :])
-    return wire[found.end() :]
+IN_CLEAR = {
+    Direction.SERVER_TO_CLIENT: rb".*?\r\nOK \(SASL [^\r]*\r\n",
+    Direction.CLIENT_TO_SERVER: rb'AUTHENTICATE "DIGEST-MD5"\r\n"[A-Za-z0-9+/=]*"\r\n',
+}
 
 
 def work(session: Session) -> None:
@@ -104,24 +100,21 @@ def work(session: Session) -> None:
     assert session.command(b'GETSCRIPT "ours"') == b"{%d}\r\n%b\r\nOK\r\n" % (len(SCRIPT), SCRIPT)
     session.conversation.send(b"LOGOUT\r\n")
     assert session.conversation.receive_until(b"\r\n").startswith(b"OK")
-    assert session.conversation.receive() == b""
-    session.conversation.close()
+    hear_the_end(session.conversation)
 
 
 @pytest.mark.parametrize("protection", STRENGTHS)
 def test_work_under_each_layer(shell: Shell, tap: Wiretap, protection: str) -> None:
     session = Session(shell, tap.port)
     login = session.log_in(digest(protection=protection, service="sieve"))
-    context = session.conversation.context
-    assert context is not None
-    assert context.ssf == STRENGTHS[protection]
+    check_ssf(session.conversation, STRENGTHS[protection])
     assert (login.status, login.code) == ("OK", "SASL")
     assert login.capabilities is not None
     assert "fileinto" in (login.capabilities["SIEVE"] or "")
     work(session)
     shows = protection == "auth-int"
     for direction in Direction:
-        assert (b"fileinto" in sealed(tap, direction)) is shows
+        assert (b"fileinto" in in_frames(tap, direction, IN_CLEAR)) is shows
 
 
 def test_a_server_that_says_its_capabilities_unasked(shell: Shell, eager_port: int) -> None:
@@ -135,12 +128,7 @@ def test_a_server_that_says_its_capabilities_unasked(shell: Shell, eager_port: i
 
 def test_a_login_after_those_that_failed(shell: Shell, tap: Wiretap) -> None:
     session = Session(shell, tap.port)
-    with pytest.raises(AuthenticationError, match="refused DIGEST-MD5: NO"):
-        session.log_in(digest(WRONG, service="sieve"))
-    with pytest.raises(NegotiationError, match="the server offers auth,"):
-        session.log_in(digest(properties=SecurityProperties(min_ssf=200), service="sieve"))
-    assert session.conversation.context is None
-    session.log_in(digest(BOB, service="sieve"))
+    log_in_after_failures(session.conversation, session.log_in, "sieve", "refused DIGEST-MD5: NO")
     work(session)
     wire = tap.recordings[0].client_to_server
     assert b'\r\nAUTHENTICATE "DIGEST-MD5"\r\n"*"\r\nAUTHENTICATE' in wire
@@ -161,11 +149,8 @@ def test_a_login_without_a_layer(shell: Shell, tap: Wiretap) -> None:
 @pytest.mark.usefixtures("alice_ticket")
 def test_kerberos(shell: Shell, gss_port: int, greatest: int) -> None:
     session = Session(shell, gss_port)
-    properties = SecurityProperties(min_ssf=1, max_ssf=greatest)
-    login = session.log_in(GSSAPIClient(service="sieve", host=Cyrus.host, properties=properties))
-    context = session.conversation.context
-    assert context is not None
-    assert context.ssf == greatest
+    login = session.log_in(kerberos("sieve", greatest))
+    check_ssf(session.conversation, greatest)
     assert login.capabilities
     work(session)
 
@@ -180,37 +165,26 @@ def sivtest_server(protection: str) -> SieveAuthenticateServer:
 @pytest.mark.parametrize("protection", STRENGTHS)
 def test_sivtest_logs_in_to_us(shell: Shell, protection: str) -> None:
     """It asks for the capabilities under the layer, and holds them against the greeting's."""
-    require_imtest()
-    listener = shell.listen()
-    port = listener.getsockname()[1]
-    with run_imtest(port, USERNAME, PASSWORD, name="sivtest", commands=b"NOOP\r\n") as sivtest:
-        conversation = shell.accept(listener)
-        login = sivtest_server(protection)
+    with cyrus_client(shell, "sivtest", commands=b"NOOP\r\n") as sivtest:
+        conversation, login = sivtest.conversation, sivtest_server(protection)
         conversation.send(login.greeting)
-        context = conversation.authenticate(login)
-        assert context is not None
-        assert context.ssf == STRENGTHS[protection]
+        conversation.authenticate(login)
+        check_ssf(conversation, STRENGTHS[protection])
         assert conversation.receive_until(b"\r\n") == b"CAPABILITY\r\n"
         conversation.send(login.greeting)
         assert conversation.receive_until(b"\r\n") == b"NOOP\r\n"
         conversation.send(b'OK "done"\r\n')
-        conversation.close()
-        said, _ = sivtest.communicate(b"", 30)
-    assert b"Security strength factor: %d" % STRENGTHS[protection] in said.splitlines()
+        said = sivtest.said()
+    assert shown_ssf(STRENGTHS[protection]) in said.splitlines()
     assert said.count(b'S: "SIEVE" "x"') == 2
     assert b"WARNING" not in said
 
 
 def test_sivtest_with_a_wrong_password(shell: Shell) -> None:
-    require_imtest()
-    listener = shell.listen()
-    port = listener.getsockname()[1]
-    with run_imtest(port, USERNAME, WRONG.password, name="sivtest", commands=b"") as sivtest:
-        conversation = shell.accept(listener)
+    with cyrus_client(shell, "sivtest", WRONG.password) as sivtest:
         login = sivtest_server("rc4")
-        conversation.send(login.greeting)
+        sivtest.conversation.send(login.greeting)
         with pytest.raises(AuthenticationError):
-            conversation.authenticate(login)
-        conversation.close()
-        said, _ = sivtest.communicate(b"", 30)
+            sivtest.conversation.authenticate(login)
+        said = sivtest.said()
     assert b'S: NO "authentication failed"' in said

@@ -41,11 +41,12 @@ from saslwrap import (
 )
 from saslwrap.testing import check_exchange, mechanism_pair, memory_stream_pair
 from saslwrap.testing.pairs import PASSWORD, USERNAME, properties_for
+from tests.peers.cyrus_logins import WRONG
 from tests.peers.directory import ALICE, Credentials
 from tests.peers.libvirtd import require_libvirtd, run_libvirtd, virsh
 from tests.peers.shells import Shell
 from tests.peers.support import LOOPBACK, require_program, require_sasl_plugin
-from tests.peers.test_cyrus_imap import WRONG, shell
+from tests.peers.test_cyrus_imap import shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

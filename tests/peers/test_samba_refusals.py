@@ -19,9 +19,10 @@ from saslwrap import (
     DigestMD5Client,
     NegotiationError,
     SecurityProperties,
+    UnacceptableSuccessError,
 )
 from saslwrap.anyio import SASLAttribute, authenticate
-from saslwrap.protocols.ldap import LDAPBind, UnacceptableSuccessError
+from saslwrap.protocols.ldap import LDAPBind
 from saslwrap.protocols.ldap_messages import ResultCode, encode
 from tests.peers.directory import ALICE, NEEDLE
 from tests.peers.ldap_client import LDAPClient

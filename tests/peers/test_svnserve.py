@@ -11,6 +11,7 @@ from examples.svn_login import SvnLogin, SvnLoginServer, read, write
 from saslwrap import AuthenticationError, DigestMD5Client, ProtocolError, SecurityProperties
 from saslwrap.testing import check_exchange, mechanism_pair
 from saslwrap.testing.pairs import PASSWORD, USERNAME, properties_for
+from tests.peers.cyrus_logins import STRENGTHS, WRONG
 from tests.peers.directory import ALICE, Credentials
 from tests.peers.shells import Shell
 from tests.peers.support import (
@@ -21,7 +22,7 @@ from tests.peers.support import (
     stop_process,
 )
 from tests.peers.svnserve import require_svnserve, run_svnserve
-from tests.peers.test_cyrus_imap import STRENGTHS, WRONG, shell
+from tests.peers.test_cyrus_imap import shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

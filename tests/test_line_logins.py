@@ -1,0 +1,395 @@
+"""What the logins of POP3, SMTP and ManageSieve have in common, each in its own words.
+
+What is one protocol's alone stands in its own file, and so does IMAP, which has tags besides.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saslwrap.errors import (
+    AuthenticationError,
+    IntegrityError,
+    MalformedMessageError,
+    MechanismUnavailableError,
+    MutualAuthenticationError,
+    NegotiationError,
+    ProtocolError,
+    SASLError,
+    TruncatedStreamError,
+    UsageError,
+)
+from saslwrap.exchange import Done, Send, transport_survives
+from saslwrap.protocols._login import LineLogin
+from saslwrap.protocols._login_server import LineLoginServer
+from saslwrap.protocols.pop3 import POP3Auth, POP3AuthServer
+from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
+from saslwrap.protocols.smtp import SMTPAuth, SMTPAuthServer
+from saslwrap.testing.pairs import PROTECTIONS, mechanism_pair
+from tests.played import (
+    AT_ONCE,
+    LOCAL_REFUSALS,
+    Feed,
+    PlayedClient,
+    PlayedServer,
+    Turn,
+    challenge,
+    converse,
+    crank,
+    failure,
+    feed,
+    feed_whole,
+    line,
+    serving,
+    started,
+)
+
+__all__ = ["feed"]
+
+LIMIT = 98304
+
+
+def as_line(message: bytes) -> bytes:
+    return line(message=message)
+
+
+def as_string(message: bytes) -> bytes:
+    return b'"%b"\r\n' % b64encode(message)
+
+
+@dataclass(frozen=True)
+class Words:
+    """How one protocol says what all of them have to say; texts without CRLF.
+
+    :ivar login: the command that begins a login
+    :ivar challenge: how a server writes one
+    :ivar empty: an empty challenge, as short as it may be
+    :ivar response: how a client writes one
+    :ivar cancel: the response that gives the login up, and a server's answer
+    :ivar success: what a server says, and how the text of an error shows its status
+    :ivar authenticated: our server's success
+    :ivar failed: our server's answers, by what the mechanism refused
+    :ivar given_up: its answer to a login that it aborts
+    :ivar idle: a command before the login, and its answer; how the last of too many is answered
+    :ivar leave: the command to leave, and its answer
+    """
+
+    client: Callable[..., LineLogin]
+    server: Callable[..., LineLoginServer]
+    service: str
+    login: str
+    challenge: Callable[[bytes], bytes]
+    empty: bytes
+    response: Callable[[bytes], bytes]
+    cancel: tuple[str, str]
+    success: tuple[str, str]
+    authenticated: str
+    failed: Mapping[type[SASLError], str]
+    given_up: str
+    idle: tuple[str, str]
+    too_many: str
+    leave: tuple[str, str]
+
+    def started(self, *turns: Turn) -> LineLogin:
+        return started(self.client, *turns)
+
+    def serving(self, *turns: Turn) -> LineLoginServer:
+        return serving(self.server, *turns)
+
+
+POP3 = Words(
+    client=POP3Auth,
+    server=POP3AuthServer,
+    service="pop",
+    login="AUTH PLAYED",
+    challenge=challenge,
+    empty=b"+\r\n",
+    response=as_line,
+    cancel=("*", "-ERR cancelled"),
+    success=("+OK", r"\+OK"),
+    authenticated="+OK authenticated",
+    failed={
+        AuthenticationError: "-ERR [AUTH] authentication failed",
+        NegotiationError: '-ERR too "weak" ?',
+        ProtocolError: "-ERR no nonce",
+        MechanismUnavailableError: "-ERR [SYS/TEMP] not available here",
+        UsageError: "-ERR [SYS/TEMP] internal error",
+    },
+    given_up="-ERR [SYS/TEMP] given up",
+    idle=("USER x", "-ERR use AUTH"),
+    too_many="-ERR too many commands before a login",
+    leave=("QUIT", "+OK bye"),
+)
+SMTP = Words(
+    client=SMTPAuth,
+    server=SMTPAuthServer,
+    service="smtp",
+    login="AUTH PLAYED",
+    challenge=lambda message: line("334", message=message),
+    empty=b"334\r\n",
+    response=as_line,
+    cancel=("*", "501 5.7.0 cancelled"),
+    success=("235", "235"),
+    authenticated="235 2.7.0 authenticated",
+    failed={
+        AuthenticationError: "535 5.7.8 authentication failed",
+        NegotiationError: '534 5.7.9 too "weak" ?',
+        ProtocolError: "501 5.5.2 no nonce",
+        MechanismUnavailableError: "454 4.7.0 not available here",
+        UsageError: "454 4.7.0 internal error",
+    },
+    given_up="454 4.7.0 given up",
+    idle=("NOOP", "250 2.0.0 OK"),
+    too_many="421 4.7.0 too many commands before a login",
+    leave=("QUIT", "221 2.0.0 bye"),
+)
+SIEVE = Words(
+    client=SieveAuthenticate,
+    server=SieveAuthenticateServer,
+    service="sieve",
+    login='AUTHENTICATE "PLAYED"',
+    challenge=as_string,
+    empty=b'""\r\n',
+    response=as_string,
+    cancel=('"*"', 'NO "cancelled"'),
+    success=("OK", "OK"),
+    authenticated='OK "authenticated"',
+    failed={
+        AuthenticationError: 'NO "authentication failed"',
+        NegotiationError: 'NO (AUTH-TOO-WEAK) "too \\"weak\\" ?"',
+        ProtocolError: 'NO "no nonce"',
+        MechanismUnavailableError: 'NO (TRYLATER) "not available here"',
+        UsageError: 'NO (TRYLATER) "internal error"',
+    },
+    given_up='NO (TRYLATER) "given up"',
+    idle=("NOOP", 'OK "done"'),
+    too_many='BYE "too many commands before a login"',
+    leave=("LOGOUT", 'OK "bye"'),
+)
+in_lines = pytest.mark.parametrize("words", [POP3, SMTP], ids=["pop3", "smtp"])
+everywhere = pytest.mark.parametrize("words", [POP3, SMTP, SIEVE], ids=["pop3", "smtp", "sieve"])
+
+
+# The client
+
+
+@in_lines
+@pytest.mark.parametrize(("initial", "word"), [(b"token", " dG9rZW4="), (b"", " ="), (None, "")])
+def test_an_initial_response(words: Words, initial: bytes | None, word: str) -> None:
+    exchange = words.client(PlayedClient((None, initial, True)))
+    assert crank(exchange) == Send(line(words.login + word))
+
+
+@pytest.mark.parametrize(
+    ("words", "limit", "longest"), [(POP3, 255, 180), (SMTP, 512, 372)], ids=["pop3", "smtp"]
+)
+@pytest.mark.parametrize("early", [True, False])
+def test_an_initial_response_that_is_too_long_waits(
+    feed: Feed, words: Words, limit: int, longest: int, early: bool
+) -> None:
+    initial = bytes(longest if early else longest + 1)
+    exchange = words.client(PlayedClient((None, initial, True)))
+    command = crank(exchange)
+    assert isinstance(command, Send)
+    assert command.data == line(words.login, message=initial if early else None)
+    assert len(command.data) <= limit
+    if not early:
+        assert feed(exchange, words.challenge(b"")) == Send(words.response(initial))
+    assert feed(exchange, line(words.success[0])) == Done()
+
+
+@everywhere
+def test_without_initial_response_the_first_message_waits(feed: Feed, words: Words) -> None:
+    exchange = words.client(PlayedClient(AT_ONCE), initial_response=False)
+    assert crank(exchange) == Send(line(words.login))
+    assert feed(exchange, words.empty) == Send(words.response(b"token"))
+    assert feed(exchange, line(words.success[0])) == Done()
+
+
+@everywhere
+def test_what_follows_the_success_is_left_over(words: Words) -> None:
+    exchange = words.started(AT_ONCE)
+    exchange.receive_data(line(words.success[0]) + b"\0\0\0\x10sealed")
+    assert crank(exchange) == Done()
+    assert exchange.trailing_data == b"\0\0\0\x10sealed"
+
+
+@everywhere
+def test_success_without_proof(words: Words) -> None:
+    exchange = words.started((None, None, False))
+    exchange.receive_data(line(words.success[0]))
+    failure(exchange, MutualAuthenticationError, "PLAYED is not complete", survives=False)
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("wire", "text"),
+    [
+        (b"\0", "looks like a SASL frame"),
+        (b"\x16", "no text"),
+        (b"2" * LIMIT, f"a line over {LIMIT} octets"),
+    ],
+    ids=["frame", "TLS", "long"],
+)
+def test_what_is_no_line_of_a_login(words: Words, wire: bytes, text: str) -> None:
+    exchange = words.started((None, None, False))
+    exchange.receive_data(wire)
+    failure(exchange, ProtocolError, text, survives=False)
+
+
+@everywhere
+def test_the_server_hangs_up(words: Words) -> None:
+    exchange = words.started(AT_ONCE)
+    exchange.receive_data(line(words.success[0])[:-1])
+    exchange.receive_eof()
+    failure(exchange, TruncatedStreamError, "during the login", survives=False)
+
+
+def cancelling(words: Words, refusal: SASLError) -> LineLogin:
+    """A client whose mechanism has refused what the server offers, and that has said so."""
+    exchange = words.started((None, None, False), (b"offer", refusal, False))
+    assert feed_whole(exchange, words.challenge(b"offer")) == Send(line(words.cancel[0]))
+    return exchange
+
+
+@everywhere
+@pytest.mark.parametrize("refusal", LOCAL_REFUSALS, ids=lambda refusal: type(refusal).__name__)
+def test_our_refusal_is_told_to_the_server(words: Words, refusal: SASLError) -> None:
+    exchange = cancelling(words, refusal)
+    exchange.receive_data(line(words.cancel[1]))
+    failure(exchange, type(refusal), str(refusal), survives=True)
+
+
+@everywhere
+def test_a_success_in_answer_to_our_refusal(words: Words) -> None:
+    exchange = cancelling(words, NegotiationError("no way"))
+    exchange.receive_data(line(words.success[0]))
+    failure(exchange, ProtocolError, f"answered {words.success[1]} to a login", survives=False)
+
+
+@everywhere
+def test_a_challenge_in_answer_to_our_refusal(words: Words) -> None:
+    exchange = cancelling(words, NegotiationError("no way"))
+    exchange.receive_data(words.empty)
+    failure(exchange, ProtocolError, "answered a challenge to a login", survives=False)
+
+
+# The server
+
+
+@in_lines
+@pytest.mark.parametrize(("word", "initial"), [("", None), (" =", b""), (" dG9rZW4=", b"token")])
+def test_the_initial_response_may_be_absent_empty_or_there(
+    feed: Feed, words: Words, word: str, initial: bytes | None
+) -> None:
+    exchange = words.serving((initial, None, True))
+    assert feed(exchange, line(words.login.lower() + word)) == Send(line(words.authenticated))
+    assert crank(exchange) == Done()
+
+
+@in_lines
+def test_a_last_message_is_a_challenge_that_nothing_answers(feed: Feed, words: Words) -> None:
+    exchange = words.serving((None, b"", False), (b"r", b"proof", True))
+    assert feed(exchange, line(words.login)) == Send(words.challenge(b""))
+    assert feed(exchange, words.response(b"r")) == Send(words.challenge(b"proof"))
+    exchange.receive_data(b"\r\n\0\0\0\x10sealed")
+    assert crank(exchange) == Send(line(words.authenticated))
+    assert crank(exchange) == Done()
+    assert exchange.trailing_data == b"\0\0\0\x10sealed"
+
+
+@everywhere
+def test_there_is_an_end_to_commands_without_a_login(words: Words) -> None:
+    command, answer = words.idle
+    exchange = words.serving()
+    exchange.receive_data(line(command) * 11)
+    for _ in range(11):
+        assert crank(exchange) == Send(line(answer))
+    assert crank(exchange) == Send(line(words.too_many))
+    failure(exchange, ProtocolError, "11 commands and no login", survives=False)
+
+
+@everywhere
+def test_the_client_leaves(feed: Feed, words: Words) -> None:
+    command, answer = words.leave
+    exchange = words.serving()
+    assert feed(exchange, line(command)) == Send(line(answer))
+    failure(exchange, TruncatedStreamError, command, survives=False)
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (AuthenticationError("no such user: mallory"), AuthenticationError),
+        (AuthenticationError("wrong password"), AuthenticationError),
+        (IntegrityError(), AuthenticationError),
+        (NegotiationError('too\r\n"weak" é'), NegotiationError),
+        (MalformedMessageError("no nonce"), ProtocolError),
+        (MechanismUnavailableError("pip install it"), MechanismUnavailableError),
+        (UsageError("max_ssf"), UsageError),
+    ],
+)
+def test_the_mechanism_s_errors_are_answered(
+    feed: Feed, words: Words, error: SASLError, kind: type[SASLError]
+) -> None:
+    exchange = words.serving((None, error, False))
+    assert feed(exchange, line(words.login)) == Send(line(words.failed[kind]))
+    failure(exchange, type(error), str(error), survives=transport_survives(error))
+
+
+@everywhere
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_the_server_aborts_while_a_response_is_due(
+    feed: Feed, words: Words, cancelled: bool
+) -> None:
+    exchange = words.serving((None, b"c", False))
+    feed(exchange, line(words.login))
+    assert exchange.abort() == b""
+    response = line(words.cancel[0]) if cancelled else words.response(b"r")
+    assert feed(exchange, response) == Send(line(words.given_up))
+    failure(exchange, AuthenticationError, "aborted on our side", survives=True)
+
+
+# Both
+
+
+@everywhere
+@given(
+    st.lists(st.integers(1, 40), max_size=40),
+    st.booleans(),
+    st.integers(0, 3000),
+    st.integers(0, 3000),
+)
+def test_our_halves_understand_each_other_in_any_pieces(
+    words: Words, pieces: list[int], early: bool, challenge: int, response: int
+) -> None:
+    c, r = bytes(challenge), bytes(response)
+    client = words.client(
+        PlayedClient((None, b"x", False), (c, r, False), (c, None, True)), initial_response=early
+    )
+    turns: list[Turn] = [(b"x", c, False), (r, c, True)]
+    mechanism = PlayedServer(*([] if early else [(None, b"", False)]), *turns)
+    server = words.server({"PLAYED": lambda: mechanism})
+    assert converse(client, server, pieces) == [Done(), Done()]
+
+
+@everywhere
+@pytest.mark.parametrize("protection", PROTECTIONS)
+@pytest.mark.parametrize("pieces", [[], [1] * 2000], ids=["whole", "octets"])
+def test_every_protection_of_digest_md5(
+    words: Words, protection: str, pieces: Sequence[int]
+) -> None:
+    pair = mechanism_pair(protection, service=words.service)
+    client = words.client(pair.client)
+    server = words.server({"DIGEST-MD5": lambda: pair.server})
+    assert converse(client, server, pieces) == [Done(), Done()]
+    assert client.context is not None
+    assert server.context is not None
+    assert server.context.unseal(client.context.seal(b"NOOP")) == b"NOOP"

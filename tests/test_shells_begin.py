@@ -1,0 +1,103 @@
+"""A login that cannot begin costs the caller nothing: what was handed in is there again.
+
+Over every shell: a mechanism that was used before is found out when the channel is bound, an
+exchange that was used before first of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+import saslwrap.asyncio
+from saslwrap import Exchange, UsageError
+from saslwrap.anyio import SASLStream, authenticate
+from saslwrap.sync import SASLSocket, authenticate_socket
+from saslwrap.testing import memory_stream_pair
+from tests.support import ToyExchange, ToyMechanism
+
+HANDED_IN, MORE = b"handed in", b" and what came behind"
+
+
+def with_a_used_mechanism() -> Exchange:
+    mechanism = ToyMechanism(b"first", b"second")
+    mechanism.step(None)
+    return ToyExchange(mechanism)
+
+
+def used() -> Exchange:
+    exchange = ToyExchange(ToyMechanism(b"first"))
+    exchange.receive_data(b"NO\nof another connection")
+    exchange.advance()
+    return exchange
+
+
+refused = pytest.raises(UsageError, match="a mechanism is used once")
+
+
+def test_over_a_socket() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(MORE)
+        sealed, exchange = SASLSocket(here, None), with_a_used_mechanism()
+        with refused:
+            authenticate_socket(sealed, exchange, received=HANDED_IN)
+        assert exchange.trailing_data == HANDED_IN
+        assert sealed.recv(100) + sealed.recv(100) == HANDED_IN + MORE
+
+
+@pytest.mark.anyio
+async def test_over_a_stream() -> None:
+    here, there = memory_stream_pair()
+    await there.send(MORE)
+    stream, exchange = SASLStream(here, None), with_a_used_mechanism()
+    with refused:
+        await authenticate(stream, exchange, received=HANDED_IN)
+    assert exchange.trailing_data == HANDED_IN
+    assert await stream.receive() + await stream.receive() == HANDED_IN + MORE
+    assert not here.closed
+
+
+@pytest.mark.asyncio
+async def test_over_a_pair_of_asyncio_s_streams() -> None:
+    here, there = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=here)
+    exchange = with_a_used_mechanism()
+    with there, refused:
+        there.sendall(MORE)
+        await saslwrap.asyncio.authenticate_streams(reader, writer, exchange, received=HANDED_IN)
+    assert exchange.trailing_data == HANDED_IN
+    assert await reader.read() == HANDED_IN + MORE
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.asyncio
+async def test_over_a_transport() -> None:
+    here, there = socket.socketpair()
+    reader = asyncio.StreamReader()
+    transport, protocol = await asyncio.get_running_loop().create_connection(
+        lambda: asyncio.StreamReaderProtocol(reader), sock=here
+    )
+    with there, refused:
+        there.sendall(MORE)
+        await saslwrap.asyncio.authenticate_transport(
+            transport, protocol, with_a_used_mechanism(), received=HANDED_IN
+        )
+    assert await reader.read() == HANDED_IN + MORE
+    transport.close()
+    await asyncio.sleep(0)
+
+
+def test_an_exchange_of_another_login_takes_nothing_and_gives_nothing() -> None:
+    """What it kept of the other connection is not to come out of this one."""
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(MORE)
+        sealed, exchange = SASLSocket(here, None), used()
+        with pytest.raises(UsageError, match="an exchange is one login's"):
+            authenticate_socket(sealed, exchange, received=HANDED_IN)
+        assert HANDED_IN not in exchange.trailing_data
+        assert sealed.recv(100) == MORE
