@@ -1,13 +1,16 @@
-"""smtplib under our layer: mail goes to Cyrus by LMTP, and is read back by IMAP."""
+"""smtplib and aiosmtplib under our layer: mail goes to Cyrus by LMTP, and is read back by IMAP."""
 
 from __future__ import annotations
 
+import asyncio
 import smtplib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import aiosmtplib
 import pytest
 
 from saslwrap import DigestMD5Client, GSSAPIClient
+from saslwrap.clients.aiosmtplib import authenticate
 from saslwrap.clients.imaplib import IMAP4
 from saslwrap.clients.smtplib import LMTP
 from saslwrap.testing.pairs import properties_for
@@ -46,10 +49,40 @@ def make_mechanism(protection: str) -> ClientMechanism:
     return digest(protection)
 
 
+# smtplib
+
+
 def deliver(port: int, mechanism: ClientMechanism, message: bytes) -> None:
     with LMTP("127.0.0.1", port, "client.example.com", timeout=60) as client:
         client.authenticate_sasl(mechanism)
         client.sendmail("bob@example.com", "alice", message)
+
+
+# aiosmtplib, which has no LMTP of its own
+
+
+class LocalClient(aiosmtplib.SMTP):
+    """Says LHLO, as LMTP has it (RFC 2033)."""
+
+    async def ehlo(self, **_: Any) -> aiosmtplib.SMTPResponse:
+        response = await self.execute_command(b"LHLO", NAME.encode())
+        if response.code != 250:
+            raise aiosmtplib.SMTPHeloError(response.code, response.message)
+        self.last_ehlo_response = response
+        return response
+
+
+def deliver_by_aiosmtplib(port: int, mechanism: ClientMechanism, message: bytes) -> None:
+    async def main() -> None:
+        client = LocalClient(hostname="127.0.0.1", port=port, local_hostname=NAME, timeout=60)
+        async with client:
+            await authenticate(client, mechanism)
+            await client.sendmail(SENDER, "alice", message)
+
+    asyncio.run(main())
+
+
+CLIENTS = {"smtplib": deliver, "aiosmtplib": deliver_by_aiosmtplib}
 
 
 @pytest.fixture(params=["rc4", "auth-int", "GSSAPI"])
@@ -80,11 +113,14 @@ def body(message: bytes) -> bytes:
     return message.partition(b"\r\n\r\n")[2]
 
 
-def test_a_mail_is_delivered(server: Cyrus, protection: str, wiretap: WiretapFactory) -> None:
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_mail_is_delivered(
+    server: Cyrus, protection: str, client: str, wiretap: WiretapFactory
+) -> None:
     read(server, protection)
     message = mail("by LMTP", 500_000)
     tap = wiretap(server.address, server.ports["lmtp"])
-    deliver(tap.port, make_mechanism(protection), message)
+    CLIENTS[client](tap.port, make_mechanism(protection), message)
     received = read(server, protection)
     assert received.startswith(b"Return-Path: <bob@example.com>\r\n")
     assert body(received) == body(message)
@@ -107,3 +143,13 @@ def test_smtplib_after_a_login_that_was_refused(cyrus: Cyrus, tap: Wiretap) -> N
         client.sendmail(SENDER, "alice", mail("second try"))
     assert b"second try" in read(cyrus, "rc4")
     check_sealed(tap, *WORDS)
+
+
+@pytest.mark.asyncio
+async def test_aiosmtplib_after_a_login_that_was_refused(tap: Wiretap) -> None:
+    async with LocalClient(hostname=tap.address, port=tap.port, local_hostname=NAME) as client:
+        with pytest.raises(aiosmtplib.SMTPAuthenticationError, match="refused DIGEST-MD5: 501"):
+            await authenticate(client, digest("rc4", WRONG))
+        await authenticate(client, digest("rc4"))
+        assert client.supports_extension("ignorequota")
+        assert (await client.noop()).code == 250
