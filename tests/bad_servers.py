@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias
 
-from saslwrap.exchange import Done, NeedData, Send, Step
+from saslwrap.exchange import Done, Exchange, NeedData, Send, Step
 from saslwrap.mechanisms.digest_md5 import DigestMD5Client, DigestMD5Server
 from saslwrap.properties import SecurityProperties
 from saslwrap.protocols.ldap import LDAPBindServer
@@ -144,15 +144,15 @@ def _serve(sock: socket.socket, behave: Behaviour) -> None:
             pass
 
 
-def success_under_the_layer(sock: socket.socket) -> None:
-    """Log in well, but seal the message that reports it."""
-    login = _login()
+def seal_success(sock: socket.socket, login: Exchange, start: bytes = b"") -> None:
+    """Log in well, but seal the message that reports it, and starts so."""
     while True:
         match login.advance():
             case Send(data):
-                if login.mechanism is not None and login.mechanism.complete:
-                    assert login.mechanism.context is not None
-                    token = login.mechanism.context.seal(data)
+                mechanism = login.mechanism
+                if mechanism is not None and mechanism.complete and data.startswith(start):
+                    assert mechanism.context is not None
+                    token = mechanism.context.seal(data)
                     data = len(token).to_bytes(4, "big") + token
                 sock.sendall(data)
             case NeedData():
@@ -163,6 +163,10 @@ def success_under_the_layer(sock: socket.socket) -> None:
                 break
     while sock.recv(65536):
         pass
+
+
+def success_under_the_layer(sock: socket.socket) -> None:
+    seal_success(sock, _login())
 
 
 def endless_answer(sock: socket.socket) -> None:

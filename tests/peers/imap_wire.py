@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import product
 
 from tests.peers.wiretap import Direction, Recording, Wiretap
@@ -36,10 +37,20 @@ def frame_lengths(wire: bytes) -> list[int]:
 
 def check_sealed(tap: Wiretap, *words: bytes, shows: bool = False) -> None:
     """Behind the login there are frames and nothing else, and no word can be read in them."""
+    check_frames(tap, behind_the_login, *words, shows=shows)
+
+
+def check_frames(
+    tap: Wiretap,
+    behind: Callable[[Recording, Direction], bytes],
+    *words: bytes,
+    shows: bool = False,
+) -> None:
+    """The same, where `behind` finds what follows a login."""
     tap.wait_closed()
     both = b""
     for recording, direction in product(tap.recordings, Direction):
-        rest = behind_the_login(recording, direction)
+        rest = behind(recording, direction)
         assert frame_lengths(rest)
         both += rest
     assert [word in both for word in words] == [shows] * len(words)
