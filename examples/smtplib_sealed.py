@@ -42,7 +42,7 @@ def take_mail(listener: socket.socket) -> None:
         for line in lines:
             if line.upper().startswith(b"DATA"):
                 sealed.sendall(b"354 go ahead\r\n")
-                while lines.readline() != b".\r\n":
+                while lines.readline() not in (b".\r\n", b""):
                     pass
             sealed.sendall(b"221 bye\r\n" if line.upper().startswith(b"QUIT") else b"250 OK\r\n")
 

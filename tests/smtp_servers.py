@@ -108,7 +108,12 @@ class MailRoom:
 
 
 def _content(lines: BinaryIO) -> bytes:
-    return b"".join(line.removeprefix(b".") for line in iter(lines.readline, b".\r\n"))
+    content = bytearray()
+    while (line := lines.readline()) != b".\r\n":
+        if not line:
+            raise ConnectionAbortedError("the client left")
+        content += line.removeprefix(b".")
+    return bytes(content)
 
 
 def greet(sock: socket.socket, features: bytes = CLEAR, more: bytes = b"") -> None:

@@ -242,6 +242,22 @@ async def test_commands_of_other_tasks_go_out_before_the_login_or_under_the_laye
     assert len(room.mails) == 1
 
 
+async def test_a_connection_that_is_lost_while_the_login_waits_for_a_command() -> None:
+    def leaves(sock: socket.socket) -> None:
+        servers.greet(sock)
+        assert sock.recv(1000).startswith(b"VRFY ")
+
+    with serving(leaves) as port:
+        async with connect(port) as client:
+            before = asyncio.create_task(client.vrfy(SENDER))
+            await asyncio.sleep(0)
+            with pytest.raises(aiosmtplib.SMTPServerDisconnected, match="before the login"):
+                await authenticate(client, make_mechanism())
+            with pytest.raises(aiosmtplib.SMTPServerDisconnected):
+                await before
+            await check_dead(client)
+
+
 # over TLS
 
 

@@ -42,6 +42,8 @@ class SMTP(smtplib.SMTP):
     cause. The client is then closed.
     """
 
+    file: Any
+
     _login_due = False  # before mail goes out: this client was logged in once
 
     def authenticate_sasl(self, mechanism: ClientMechanism) -> tuple[int, bytes]:
@@ -73,8 +75,7 @@ class SMTP(smtplib.SMTP):
         return 235, login.text.encode()
 
     def _begin_anew(self, sealed: SASLSocket) -> None:
-        if self.file is not None:
-            self.file.close()
+        self.file.close()
         self.sock, self.file = cast("Any", sealed), None
         self._login_due = True
         code, text = self.ehlo()
