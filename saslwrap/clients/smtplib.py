@@ -18,7 +18,7 @@ from __future__ import annotations
 import smtplib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from saslwrap.clients._smtp import IN_CLEAR, LOGGED_IN, NO_TLS, NOT_OFFERED, refusal_code
 from saslwrap.errors import (
@@ -32,6 +32,9 @@ from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols.smtp import SMTPAuth
 from saslwrap.sync import SASLSocket, authenticate_socket
 
+if TYPE_CHECKING:
+    import socket
+
 __all__ = ["LMTP", "SMTP", "SMTP_SSL"]
 
 
@@ -42,7 +45,11 @@ class SMTP(smtplib.SMTP):
     cause. The client is then closed.
     """
 
+    sock: socket.socket | None
     file: Any
+    ehlo_resp: bytes | None
+    helo_resp: bytes | None
+    esmtp_features: dict[str, str]
 
     _login_due = False  # before mail goes out: this client was logged in once
 
