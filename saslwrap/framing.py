@@ -46,6 +46,11 @@ class FrameDecoder:
         return self._eof
 
     @property
+    def holds(self) -> bool:
+        """Whether anything is there that is not consumed."""
+        return bool(self._buffer)
+
+    @property
     def at_eof(self) -> bool:
         """Whether the input ended at a frame's border and every frame was taken."""
         return self._eof and not self._buffer

@@ -110,6 +110,47 @@ async def test_frames_are_delivered_one_by_one() -> None:
     assert protocol.chunks == [b"one", b"two", b"three"]
 
 
+class Chunks(asyncio.StreamReaderProtocol):
+    """asyncio's own, with a look at what it is given."""
+
+    def __init__(self) -> None:
+        self.reader = asyncio.StreamReader()
+        super().__init__(self.reader)
+        self.chunks: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.chunks.append(data)
+        super().data_received(data)
+
+
+async def test_a_stream_reader_gets_frames_together() -> None:
+    contexts, protocol = context_pair(), Chunks()
+    below, streams = await plain()
+    peer = Peer(streams, contexts.server)
+    wire = peer.seal(b"one", b"two", *[bytes(1000)] * 20)
+    transport = start_sasl(below, protocol, contexts.client, received=wire[:-3])
+    assert await protocol.reader.readexactly(19_006) == b"onetwo" + bytes(19_000)
+    assert [len(chunk) for chunk in protocol.chunks] == [17_006, 2000]
+    with transport.one_by_one():
+        await peer.send_raw(wire[-3:] + peer.seal(b"one", b"two"))
+        assert await protocol.reader.readexactly(1000) == bytes(1000)
+        await turns()
+        assert len(protocol.chunks[2:]) == 1
+    assert await protocol.reader.readexactly(6) == b"onetwo"
+    assert protocol.chunks[3:] == [b"onetwo"]
+
+
+async def test_a_stream_reader_gets_what_precedes_a_failure() -> None:
+    contexts, protocol = context_pair(), Chunks()
+    below, streams = await plain()
+    peer = Peer(streams, contexts.server)
+    wire = peer.seal(b"good ", b"too") + altered(peer) + peer.seal(b"behind")
+    start_sasl(below, protocol, contexts.client, received=wire)
+    with pytest.raises(IntegrityError):
+        await protocol.reader.read()
+    assert protocol.chunks == [b"good too"]
+
+
 async def test_write_takes_any_buffer_and_nothing_of_nothing() -> None:
     transport, peer = await upgraded(Recorder())
     for data in (b"", bytearray(b"ab"), memoryview(b"cd"), memoryview(b"efgh").cast("I")):

@@ -232,6 +232,18 @@ def test_without_eof_an_empty_decoder_is_not_at_its_end() -> None:
     assert not FrameDecoder(100).at_eof
 
 
+def test_a_decoder_holds_what_is_not_consumed() -> None:
+    decoder = FrameDecoder(100)
+    assert not decoder.holds
+    decoder.receive_data(b"\0")
+    assert decoder.holds
+    decoder.receive_data(b"\0\0\1x")
+    decoder.next_token()
+    assert decoder.holds
+    decoder.consume()
+    assert not decoder.holds
+
+
 def test_a_bad_length_counts_more_than_the_end() -> None:
     decoder = FrameDecoder(100)
     decoder.receive_data(b"\xff\xff\xff\xff")

@@ -351,6 +351,75 @@ def test_a_read_unseals_only_what_it_gives() -> None:
     assert unsealer.sequence == 1
 
 
+# -- inbound: reading many frames
+
+
+@pytest.mark.parametrize(
+    ("enough", "pieces"),
+    [
+        (1, [b"hello", b"world!", b"a"]),
+        (5, [b"hello", b"world!", b"a"]),
+        (6, [b"helloworld!", b"a"]),
+        (11, [b"helloworld!", b"a"]),
+        (12, [b"helloworld!a"]),
+        (13, [b"helloworld!a"]),
+    ],
+)
+def test_frames_are_read_together(enough: int, pieces: list[bytes]) -> None:
+    unsealer = ToyUnsealer()
+    layer = make_layer(unsealer=unsealer)
+    wire = frames(b"hello", b"world!", b"", b"a", b"later")
+    layer.receive_data(wire[:-1])
+    assert layer.read_many(enough) == pieces[0]
+    assert unsealer.sequence == (1 if enough < 6 else 2 if enough < 12 else 4)
+    assert list(iter(lambda: layer.read_many(enough), b"")) == pieces[1:]
+    layer.receive_data(wire[-1:])
+    assert layer.read_many(enough) == b"later"
+
+
+def test_what_is_left_of_a_frame_is_read_together_with_others() -> None:
+    layer = make_layer()
+    layer.receive_data(TWO)
+    assert layer.read(2) == b"he"
+    assert layer.read_many() == b"lloworld!"
+
+
+@pytest.mark.parametrize("enough", [7, 100])
+def test_an_error_behind_frames_that_are_read_together_waits(enough: int) -> None:
+    """The guard: the good ones are given, and after them the failure, which is the layer's."""
+    layer = make_layer()
+    layer.receive_data(frames(b"one", b"two!") + FORGED + frames(b"later"))
+    assert layer.read_many(enough) == b"onetwo!"
+    assert layer.context.failed == (enough > 7)
+    error = failure(layer.read_many)
+    assert_dead(layer, OutOfSequenceError, str(error))
+
+
+@pytest.mark.parametrize("error", [UsageError("not now"), KeyboardInterrupt()])
+def test_what_stops_reading_together_takes_nothing_along(error: BaseException) -> None:
+    unsealer = ToyUnsealer()
+    layer = make_layer(unsealer=unsealer)
+    layer.receive_data(TWO)
+    unsealer.on_call = StopsAt(2, error)
+    if isinstance(error, UsageError):
+        assert layer.read_many() == b"hello"
+        unsealer.sequence = 1
+        assert layer.read_many() == b"world!"
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            layer.read_many()
+        assert layer.read_many() == b"hello"
+        assert "interrupted" in str(failure(layer.read))
+
+
+def test_without_a_layer_reading_together_is_reading() -> None:
+    layer = ClearLayer()
+    layer.receive_data(b"one")
+    layer.receive_data(b"two")
+    assert layer.read_many(4) == b"onet"
+    assert layer.read_many() == b"wo"
+
+
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_read_of_nothing_is_refused(size: int) -> None:
     layer = make_layer()

@@ -14,15 +14,15 @@ The application's life, as it sees it, each line at most once but those in ( )*:
 `connection_made` is never called: it was, by the transport below. `connection_lost` gets the
 `SASLError` where the layer failed, after the plaintext of all frames before it was delivered.
 
-Outbound, `write` seals and gives the transport below one buffer, in the same call; so write limits,
-`pause_writing` and `drain` are those of the transport below, counted in octets of the wire.
-Inbound, frames are unsealed one by one as they are delivered. `pause_reading` stops both this and
-the transport below, so a reader that pauses holds one chunk of ciphertext at the most. TLS cannot
-be half closed: there a peer's end ends the transport below, be the application pausing or not. It
-then gets the rest, and `connection_lost`, when it resumes.
+Outbound, `write` seals at once; what is written in a turn of the loop goes to the transport below
+in one buffer, as the turn ends or before (see `outbox`). Write limits, `pause_writing` and `drain`
+are those below, in octets of the wire. After the end `write` does nothing, as below; after a layer
+failed it raises that.
 
-What a transport below does when `write` comes after the end, this one does too: nothing. After a
-failure of the layer, however, `write` raises it.
+Inbound, frames are unsealed and delivered one by one; a `StreamReader`, which does not care for
+their borders, gets small ones together. `pause_reading` stops both this and the transport below,
+so a reader that pauses holds one chunk of ciphertext at the most. TLS cannot be half closed: there
+a peer's end ends the transport below, and an application that pauses hears of it when it resumes.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
+from saslwrap.asyncio.outbox import Outbox
 from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import ProtocolError, SASLError, UsageError
 from saslwrap.layer import SecurityLayer, next_layer
@@ -107,25 +108,24 @@ class Wire(asyncio.Protocol):
     ) -> None:
         self.loop: Final = asyncio.get_running_loop()
         self.transport: Final = transport
+        self.outbox: Final = Outbox(transport, self.loop)
         self.above: Final = SASLTransport(self)
         self.layer = layer
         self.protocol = protocol
         self.paused: bool = not transport.is_reading()
-        self.one_by_one = False
-        self.closing: bool = False
+        self.one_by_one = self.closing = False
         self.former: list[asyncio.BaseProtocol] = []
         self.kept: list[object] = []
-        self._error: Exception | None = None
-        self._pumping = False
-        self._eof_delivered = False
-        self._on_end: Exception | None = None
         self.undelivered: int = 0
-        self._lost = False  # below
-        self._told = False  # above
+        self._error: Exception | None = None
+        self._on_end: Exception | None = None
+        self._pumping = self._eof_delivered = False
+        self._lost = self._told = False  # below, above
 
     # what the transport calls
 
     def data_received(self, data: bytes) -> None:
+        self.outbox.at_once = True
         self.layer.receive_data(data)
         self.pump()
 
@@ -159,8 +159,6 @@ class Wire(asyncio.Protocol):
             self.former.clear()
             self.kept.clear()
 
-    # what the application ends
-
     @property
     def _over_tls(self) -> bool:
         return self.transport.get_extra_info("sslcontext") is not None
@@ -168,6 +166,7 @@ class Wire(asyncio.Protocol):
     def close(self) -> None:
         """Send what is queued, then close. Once only: TLS would forget its session."""
         self.closing = True
+        self.outbox.flush()
         if not self.transport.is_closing():
             self.transport.close()
         self.loop.call_soon(self.pump)
@@ -175,6 +174,7 @@ class Wire(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once. Not when it is lost: asyncio's own may raise then."""
         self.closing = True
+        self.outbox.flush()
         if not self._lost:
             self.transport.abort()
         self.loop.call_soon(self.pump)
@@ -187,7 +187,7 @@ class Wire(asyncio.Protocol):
     # what goes up
 
     def pump(self) -> None:
-        """Deliver what is there, frame by frame, while the application wants it."""
+        """Deliver what is there, while the application wants it."""
         if self._pumping:  # the application is called; what it does makes the transport deliver
             return
         self._pumping = True
@@ -209,8 +209,9 @@ class Wire(asyncio.Protocol):
         return not (self.paused or self.closing)
 
     def _read(self) -> bytes:
+        joined = isinstance(self.protocol, asyncio.StreamReaderProtocol) and not self.one_by_one
         try:
-            return self.layer.read(MAX_MAXBUF)
+            return self.layer.read_many() if joined else self.layer.read(MAX_MAXBUF)
         except SASLError as error:
             self.fail(error)
             return b""
@@ -267,7 +268,7 @@ class SASLTransport(asyncio.Transport):
         self._eof_written = False
 
     def write(self, data: Buffer) -> None:
-        """Seal and send; one buffer for the transport below, whatever the size.
+        """Seal, and send when this turn of the loop ends, or before.
 
         :raises SASLError: the layer has failed
         :raises RuntimeError: after `write_eof`, as in any transport
@@ -283,7 +284,7 @@ class SASLTransport(asyncio.Transport):
             self._end_by(error)
             raise
         if frames:
-            wire.transport.write(b"".join(frames))
+            wire.outbox.put(b"".join(frames))
 
     def writelines(self, list_of_data: Iterable[Buffer]) -> None:
         """Write them as one."""
@@ -291,6 +292,7 @@ class SASLTransport(asyncio.Transport):
 
     def write_eof(self) -> None:
         """Close the sending direction below; SASL has no message for it."""
+        self._wire.outbox.flush()
         self._wire.transport.write_eof()
         self._eof_written = True
 
@@ -332,15 +334,17 @@ class SASLTransport(asyncio.Transport):
         return not self._wire.paused and not self.is_closing()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set the limits of the transport below, in octets of the wire."""
+        """Set the limits of the transport below, in octets of the wire; with 0 no write waits."""
         self._wire.transport.set_write_buffer_limits(high, low)
+        self._wire.outbox.limits_changed()
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Get the limits of the transport below."""
         return self._wire.transport.get_write_buffer_limits()
 
     def get_write_buffer_size(self) -> int:
-        """How much is queued in the transport below, in octets of the wire."""
+        """How much is queued below, in octets of the wire; no write waits any longer."""
+        self._wire.outbox.flush()
         return self._wire.transport.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:

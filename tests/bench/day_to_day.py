@@ -96,6 +96,9 @@ class _Sink(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return 16384, 65536
+
     def is_closing(self) -> bool:
         return False
 
