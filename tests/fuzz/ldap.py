@@ -23,7 +23,7 @@ from tests.fuzz.ldap_messages import CODES, SEARCH, forged_request, forged_respo
 from tests.fuzz.reader import Reader
 from tests.fuzz.talk import Between, Login, Talk
 from tests.fuzz.target import Allowed, Target
-from tests.fuzz.watched import LOGINS, POLICIES, WatchedClient, WatchedServer
+from tests.fuzz.watched import POLICIES, WEAK_OFFER, WatchedClient, WatchedServer
 from tests.support import ToyMechanism
 
 Names: TypeAlias = tuple[bytes, ...]
@@ -175,7 +175,7 @@ def refusals(message_id: int) -> Iterator[bytes]:
     for code in CODES:
         yield encode(message_id, "bindResponse", result(code, "no"))
     for code in (ResultCode.success, ResultCode.saslBindInProgress):
-        weak = result(code, serverSaslCreds=LOGINS[0].challenge(qop="auth"))
+        weak = result(code, serverSaslCreds=WEAK_OFFER)
         given_up = result(ResultCode.authMethodNotSupported)
         yield encode(message_id, "bindResponse", weak) + encode(
             message_id + 1, "bindResponse", given_up

@@ -39,6 +39,9 @@ LOGINS: Final = (
     Login(cipher="3des", authzid="bob"),
 )
 
+#: An offer that the default policy does not take.
+WEAK_OFFER: Final = LOGINS[0].challenge(qop="auth")
+
 
 class WatchedClient(DigestMD5Client):
     """Alice's side."""

@@ -1,0 +1,183 @@
+"""Logins in lines, both halves of each: IMAP, POP3, SMTP and ManageSieve.
+
+What is attacked is the same in all of them, and so is what has to hold; they differ in their words.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeAlias
+
+from saslwrap.errors import (
+    AuthenticationError,
+    MalformedMessageError,
+    MutualAuthenticationError,
+    NegotiationError,
+    ProtocolError,
+    TruncatedStreamError,
+)
+from saslwrap.exchange import Exchange
+from saslwrap.properties import SecurityProperties
+from saslwrap.protocols._lines import Lines
+from tests.fuzz.ldap_messages import credentials
+from tests.fuzz.reader import Reader
+from tests.fuzz.talk import Login, Talk
+from tests.fuzz.target import Allowed, Target
+from tests.fuzz.watched import POLICIES, WEAK_OFFER
+
+#: What is done with a half whose login is done, with what is left of the input.
+Behind: TypeAlias = Callable[[Exchange, Reader], None]
+
+#: The longest input.
+LONGEST: Final = 2048
+
+CLIENT_RAISES: Final[Allowed] = {
+    ProtocolError: "no text, a line too long, or another one than was due; a farewell",
+    MalformedMessageError: "a broken line, no base64, a challenge that cannot be read",
+    TruncatedStreamError: "the end of the stream during the login",
+    AuthenticationError: "a refusal",
+    MutualAuthenticationError: "success, or a last message, without the right proof",
+    NegotiationError: "an offer that our policy does not take; a refusal for want of protection",
+}
+SERVER_RAISES: Final[Allowed] = {
+    ProtocolError: "no text, a line too long, too many commands, a message at the end",
+    MalformedMessageError: "a broken line, no command, no base64, a response not to be read",
+    TruncatedStreamError: "the end of the stream, or a farewell, before the login",
+    AuthenticationError: "a wrong proof, a login given up",
+    NegotiationError: "a choice or a mechanism that we do not have",
+}
+
+#: No line at all, in any of the protocols.
+BROKEN: Final = (b"x\n", b"\0\0\0\1x", b"\x16\3\1", b"x\0y\r\n", b"x\ry\r\n")
+
+
+def nothing_follows(half: Exchange, reader: Reader) -> None:
+    """Hold that the application speaks first."""
+    assert half.follow_up() is None
+
+
+@dataclass(frozen=True)
+class Side:
+    """One half of a login, and how it speaks.
+
+    :param make: makes it, with a policy
+    :param lines: what such a half might say, without CRLF
+    :param says: whether octets are what it may say, all at once
+    :param write: writes a message of the mechanism's as it stands in a line
+    :param written: finds it there; the last group is its base64
+    """
+
+    make: Callable[[SecurityProperties], Exchange]
+    lines: Sequence[bytes]
+    says: Callable[[bytes], object]
+    write: Callable[[bytes], bytes]
+    written: re.Pattern[bytes]
+    behind: Behind = nothing_follows
+
+    def forge(self, reader: Reader, genuine: bytes) -> bytes:
+        """A line that it might say, edited or not; or a message of the mechanism's."""
+        match reader.number() % 5:
+            case 0:
+                return reader.edited(reader.one_of(self.lines)) + b"\r\n"
+            case 1:
+                return self.write(credentials(reader) or b"") + b"\r\n"
+            case 2:
+                return reader.octets() + reader.one_of((b"\r\n", b"\n", b"\r"))
+            case 3:
+                return self._edited_inside(reader, genuine)
+            case _:
+                return reader.one_of(self.lines) + b"\r\n"
+
+    def _edited_inside(self, reader: Reader, genuine: bytes) -> bytes:
+        """The genuine line, with the message in it edited; as it is without one."""
+        if (match := self.written.search(genuine)) is None:
+            return genuine
+        try:
+            message = b64decode(match[match.lastindex or 0], validate=True)
+        except ValueError:
+            return genuine
+        return (
+            genuine[: match.start()] + self.write(reader.edited(message)) + genuine[match.end() :]
+        )
+
+    def check(self, talk: Talk) -> None:
+        """Hold that it says what it may, whatever it heard, and stores no more than a line."""
+        for octets in talk.said:
+            assert self.says(octets), octets
+        assert talk.stored <= Lines.LINE_LIMIT, f"{talk.stored} octets are stored"
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A login of which one side is attacked, from the place of the other."""
+
+    attacked: Side
+    peer: Side
+
+    def __call__(self, data: bytes) -> None:
+        reader = Reader(data)
+        half = self._login(reader.one_of(POLICIES)).attack(reader)
+        self.attacked.behind(half, reader)
+
+    def _login(self, policy: SecurityProperties) -> Login:
+        half, peer = (partial(side.make, policy) for side in (self.attacked, self.peer))
+        return Login(half, peer, self.peer.forge, self.attacked.check)
+
+    def seeds(self) -> Iterator[bytes]:
+        """Each policy with a login; each line, before it, alone, and over and over; broken ones."""
+        for number, policy in enumerate(POLICIES):
+            yield from self._login(policy).seeds(bytes([number]))
+        lenient, strict = b"\1" + bytes(3), bytes(4)
+        recording = self._login(POLICIES[1]).recording()
+        weak = self.peer.write(WEAK_OFFER) + b"\r\n"
+        for line in self.peer.lines:
+            line += b"\r\n"
+            yield lenient + b"\0" + line + recording
+            yield lenient + b"\1" + flood(line)
+            yield strict + b"\0" + line
+            yield strict + b"\0" + weak + line
+        for line in BROKEN:
+            yield lenient + b"\0" + line
+        yield lenient + b"\1" + flood(b"x" * 255)
+
+
+def flood(octets: bytes) -> bytes:
+    """What an attacker between does: the genuine message, and then this, 512 times."""
+    return bytes([4, len(octets)]) + octets + b"\x09"
+
+
+def plain_side(
+    make: Callable[[SecurityProperties], Exchange],
+    lines: Sequence[bytes],
+    says: bytes,
+    before: bytes = b"",
+) -> Side:
+    """A side whose messages are the whole of a line, or all behind the same word.
+
+    :param says: as a pattern
+    """
+    return Side(
+        make,
+        lines,
+        says=re.compile(says).fullmatch,
+        write=lambda message: before + b64encode(message),
+        written=re.compile(rb"\A%b([A-Za-z0-9+/]*=*)(?=\r\n\Z)" % re.escape(before)),
+    )
+
+
+def targets(
+    name: str, client: Side, server: Side, also: Allowed | None = None
+) -> tuple[Target, Target]:
+    """Make a protocol's targets: its client attacked, and its server.
+
+    :param also: what its client may raise beside what all may
+    """
+    at_client, at_server = Attack(client, server), Attack(server, client)
+    return (
+        Target(name, at_client, {**CLIENT_RAISES, **(also or {})}, at_client.seeds, LONGEST),
+        Target(f"{name}-server", at_server, SERVER_RAISES, at_server.seeds, LONGEST),
+    )
