@@ -8,6 +8,7 @@ from tests.fuzz import (
     frames,
     gss,
     imap,
+    kerberos,
     ldap,
     ldap_messages,
     messages,
@@ -23,7 +24,7 @@ from tests.fuzz.target import Target
 _GROUPS: Final = (
     *(frames, tokens, messages, steps),
     *(ldap_messages, ldap, imap, pop3, smtp, sieve),
-    *(gss, sspi),
+    *(gss, kerberos, sspi),
 )
 
 TARGETS: Final[dict[str, Target]] = {

@@ -15,18 +15,23 @@ from tests.fuzz.targets import TARGETS
 each_target = pytest.mark.parametrize("name", TARGETS)
 
 
+@pytest.fixture
+def target(name: str) -> Target:
+    """The target of that name, where it can be attacked."""
+    TARGETS[name].require()
+    return TARGETS[name]
+
+
 @each_target
-def test_the_corpus_does_no_harm(name: str) -> None:
+def test_the_corpus_does_no_harm(target: Target) -> None:
     """And it reaches each error that is allowed: none is there in vain."""
-    target = TARGETS[name]
     inputs = [path.read_bytes() for path in target.corpus()]
     outcomes = {type(target.run(data)) for data in inputs}
     assert outcomes - {type(None)} == set(target.allowed)
 
 
 @each_target
-def test_the_seeds_do_no_harm(name: str) -> None:
-    target = TARGETS[name]
+def test_the_seeds_do_no_harm(target: Target) -> None:
     for data in target.seeds():
         assert len(data) <= target.longest
         target.run(data)
