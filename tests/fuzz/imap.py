@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
 from tests.fuzz.lines import plain_side, targets
-from tests.fuzz.watched import WatchedClient, WatchedServer
 
 CLIENT = plain_side(
-    lambda policy: IMAPAuthenticate(WatchedClient(policy, "imap"), initial_response=True),
+    lambda case: IMAPAuthenticate(case.client("imap"), initial_response=case.is_early),
     lines=(
         b"A0 CAPABILITY",
         b"A0 NOOP",
@@ -15,16 +14,17 @@ CLIENT = plain_side(
         b"A0 LOGIN alice secret",
         b"A0 SELECT INBOX",
         b"A1 AUTHENTICATE DIGEST-MD5 =",
+        b"A1 AUTHENTICATE RECITAL b25l",
         b"A1 AUTHENTICATE PLAIN",
         b"A1 authenticate digest-md5",
         b"*",
         b"",
         b"A1",
     ),
-    says=rb"((A1 AUTHENTICATE DIGEST-MD5|[A-Za-z0-9+/]*=*|\*)\r\n|)",
+    says=rb"((A1 AUTHENTICATE (DIGEST-MD5|RECITAL( b25l)?)|[A-Za-z0-9+/]*=*|\*)\r\n|)",
 )
 SERVER = plain_side(
-    lambda policy: IMAPAuthenticateServer({"DIGEST-MD5": lambda: WatchedServer(policy, "imap")}),
+    lambda case: IMAPAuthenticateServer(case.servers("imap")),
     lines=(
         b"* OK ready",
         b"* CAPABILITY IMAP4rev1 AUTH=DIGEST-MD5",

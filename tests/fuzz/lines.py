@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
@@ -20,14 +20,17 @@ from saslwrap.errors import (
     ProtocolError,
     TruncatedStreamError,
 )
-from saslwrap.exchange import Exchange
+from saslwrap.exchange import Exchange, transport_survives
+from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.properties import SecurityProperties
 from saslwrap.protocols._lines import Lines
+from saslwrap.protocols._login import LineLogin
 from tests.fuzz.ldap_messages import credentials
 from tests.fuzz.reader import Reader
+from tests.fuzz.recital import RecitalClient, RecitalServer
 from tests.fuzz.talk import Login, Talk
 from tests.fuzz.target import Allowed, Target
-from tests.fuzz.watched import POLICIES, WEAK_OFFER
+from tests.fuzz.watched import POLICIES, WEAK_OFFER, WatchedClient, WatchedServer
 
 #: What is done with a half whose login is done, with what is left of the input.
 Behind: TypeAlias = Callable[[Exchange, Reader], None]
@@ -55,6 +58,30 @@ SERVER_RAISES: Final[Allowed] = {
 BROKEN: Final = (b"x\n", b"\0\0\0\1x", b"\x16\3\1", b"x\0y\r\n", b"x\ry\r\n")
 
 
+@dataclass(frozen=True)
+class Case:
+    """A login: DIGEST-MD5's under a policy; without one, a recital's, whose client begins.
+
+    :param is_early: whether what it begins with travels with the command
+    """
+
+    policy: SecurityProperties | None
+    is_early: bool = True
+
+    def client(self, service: str) -> ClientMechanism:
+        """Alice's side, or a recital's."""
+        return WatchedClient(self.policy, service) if self.policy else RecitalClient()
+
+    def servers(self, service: str) -> Mapping[str, Callable[[], ServerMechanism]]:
+        """The other one, by its name."""
+        if (policy := self.policy) is None:
+            return {RecitalServer.name: RecitalServer}
+        return {WatchedServer.name: lambda: WatchedServer(policy, service)}
+
+
+CASES: Final = (*map(Case, POLICIES), Case(None), Case(None, is_early=False))
+
+
 def nothing_follows(half: Exchange, reader: Reader) -> None:
     """Hold that the application speaks first."""
     assert half.follow_up() is None
@@ -64,14 +91,14 @@ def nothing_follows(half: Exchange, reader: Reader) -> None:
 class Side:
     """One half of a login, and how it speaks.
 
-    :param make: makes it, with a policy
+    :param make: makes it
     :param lines: what such a half might say, without CRLF
     :param says: whether octets are what it may say, all at once
     :param write: writes a message of the mechanism's as it stands in a line
     :param written: finds it there; the last group is its base64
     """
 
-    make: Callable[[SecurityProperties], Exchange]
+    make: Callable[[Case], Exchange]
     lines: Sequence[bytes]
     says: Callable[[bytes], object]
     write: Callable[[bytes], bytes]
@@ -105,10 +132,16 @@ class Side:
         )
 
     def check(self, talk: Talk) -> None:
-        """Hold that it says what it may, whatever it heard, and stores no more than a line."""
+        """Hold that it says what it may, whatever it heard, and stores no more than a line.
+
+        And where a client says that the transport is usable, its server has said no.
+        """
         for octets in talk.said:
             assert self.says(octets), octets
         assert talk.stored <= Lines.LINE_LIMIT, f"{talk.stored} octets are stored"
+        half, fault = talk.half, talk.fault
+        if isinstance(half, LineLogin) and any(talk.said) and fault and transport_survives(fault):
+            assert half.status not in (None, half._SUCCESS), f"{half.status}, and usable: {fault}"
 
 
 @dataclass(frozen=True)
@@ -120,19 +153,19 @@ class Attack:
 
     def __call__(self, data: bytes) -> None:
         reader = Reader(data)
-        half = self._login(reader.one_of(POLICIES)).attack(reader)
+        half = self._login(reader.one_of(CASES)).attack(reader)
         self.attacked.behind(half, reader)
 
-    def _login(self, policy: SecurityProperties) -> Login:
-        half, peer = (partial(side.make, policy) for side in (self.attacked, self.peer))
+    def _login(self, case: Case) -> Login:
+        half, peer = (partial(side.make, case) for side in (self.attacked, self.peer))
         return Login(half, peer, self.peer.forge, self.attacked.check)
 
     def seeds(self) -> Iterator[bytes]:
-        """Each policy with a login; each line, before it, alone, and over and over; broken ones."""
-        for number, policy in enumerate(POLICIES):
-            yield from self._login(policy).seeds(bytes([number]))
+        """Each case with its login; each line, before it, alone, and over and over; broken ones."""
+        for number, case in enumerate(CASES):
+            yield from self._login(case).seeds(bytes([number]))
         lenient, strict = b"\1" + bytes(3), bytes(4)
-        recording = self._login(POLICIES[1]).recording()
+        recording = self._login(CASES[1]).recording()
         weak = self.peer.write(WEAK_OFFER) + b"\r\n"
         for line in self.peer.lines:
             line += b"\r\n"
@@ -151,7 +184,7 @@ def flood(octets: bytes) -> bytes:
 
 
 def plain_side(
-    make: Callable[[SecurityProperties], Exchange],
+    make: Callable[[Case], Exchange],
     lines: Sequence[bytes],
     says: bytes,
     before: bytes = b"",

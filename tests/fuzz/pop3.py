@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from saslwrap.protocols.pop3 import POP3Auth, POP3AuthServer
 from tests.fuzz.lines import plain_side, targets
-from tests.fuzz.watched import WatchedClient, WatchedServer
 
 CLIENT = plain_side(
-    lambda policy: POP3Auth(WatchedClient(policy, "pop")),
+    lambda case: POP3Auth(case.client("pop"), initial_response=case.is_early),
     lines=(
         b"CAPA",
         b"NOOP",
@@ -15,15 +14,16 @@ CLIENT = plain_side(
         b"USER alice",
         b"AUTH",
         b"AUTH DIGEST-MD5 =",
+        b"AUTH RECITAL b25l",
         b"AUTH PLAIN",
         b"auth digest-md5",
         b"*",
         b"",
     ),
-    says=rb"((AUTH DIGEST-MD5|[A-Za-z0-9+/]*=*|\*)\r\n|)",
+    says=rb"((AUTH (DIGEST-MD5|RECITAL( b25l)?)|[A-Za-z0-9+/]*=*|\*)\r\n|)",
 )
 SERVER = plain_side(
-    lambda policy: POP3AuthServer({"DIGEST-MD5": lambda: WatchedServer(policy, "pop")}),
+    lambda case: POP3AuthServer(case.servers("pop")),
     lines=(
         b"+OK ready",
         b"+OK",
@@ -37,7 +37,7 @@ SERVER = plain_side(
     ),
     says=(
         rb"(\+ [A-Za-z0-9+/]*=*\r\n|(\+OK|-ERR)( [ -~]*)?\r\n"
-        rb"|\+OK\r\nSASL DIGEST-MD5\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n\.\r\n|)"
+        rb"|\+OK\r\nSASL (DIGEST-MD5|RECITAL)\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n\.\r\n|)"
     ),
     before=b"+ ",
 )

@@ -7,13 +7,12 @@ from base64 import b64encode
 from typing import Final
 
 from saslwrap.exchange import Done, Exchange, Send
-from saslwrap.properties import SecurityProperties
 from saslwrap.protocols.ldap import UnacceptableSuccessError
 from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
 from tests.fuzz.lines import Side, targets
 from tests.fuzz.reader import Reader
 from tests.fuzz.talk import Between, Peer, Recording, Talk
-from tests.fuzz.watched import WEAK_OFFER, WatchedClient, WatchedServer
+from tests.fuzz.watched import WEAK_OFFER
 
 #: A server's capabilities, as it says them first, and again under the layer.
 GREETING: Final = b'"SASL" "DIGEST-MD5"\r\nOK "ready"\r\n'
@@ -27,7 +26,7 @@ _WRITTEN: Final = re.compile(
 )
 _QUOTED: Final = rb'"(?:[^"\\\r\n\0]|\\["\\])*"'
 _SAID_BY_CLIENT: Final = re.compile(
-    rb'(AUTHENTICATE "DIGEST-MD5"\r\n|"(?:[A-Za-z0-9+/]*=*|\*)"\r\n'
+    rb'(AUTHENTICATE "(DIGEST-MD5"|RECITAL"( "b25l")?)\r\n|"(?:[A-Za-z0-9+/]*=*|\*)"\r\n'
     rb'|CAPABILITY\r\nNOOP "after login"\r\n|)'
 )
 _SAID_BY_SERVER: Final = re.compile(
@@ -49,16 +48,6 @@ def without_literals(said: bytes) -> bytes:
 def written(message: bytes) -> bytes:
     """A message as a string."""
     return b'"%b"' % b64encode(message)
-
-
-def client_half(policy: SecurityProperties) -> SieveAuthenticate:
-    """Alice's login."""
-    return SieveAuthenticate(WatchedClient(policy, "sieve"))
-
-
-def server_half(policy: SecurityProperties) -> SieveAuthenticateServer:
-    """A server that knows DIGEST-MD5."""
-    return SieveAuthenticateServer({"DIGEST-MD5": lambda: WatchedServer(policy, "sieve")})
 
 
 def read_capabilities(half: Exchange, reader: Reader) -> None:
@@ -96,7 +85,7 @@ def say_capabilities(half: Exchange, reader: Reader) -> None:
 
 
 CLIENT = Side(
-    client_half,
+    lambda case: SieveAuthenticate(case.client("sieve"), initial_response=case.is_early),
     lines=(
         b"CAPABILITY",
         b'NOOP "{1}"',
@@ -105,6 +94,7 @@ CLIENT = Side(
         b"LOGOUT",
         b"LISTSCRIPTS",
         b'AUTHENTICATE "DIGEST-MD5" ""',
+        b'AUTHENTICATE "RECITAL" "b25l"',
         b"AUTHENTICATE {5+}\r\nPLAIN",
         b"AUTHENTICATE {99999}",
         b'authenticate "digest-md5"',
@@ -118,7 +108,7 @@ CLIENT = Side(
     behind=read_capabilities,
 )
 SERVER = Side(
-    server_half,
+    lambda case: SieveAuthenticateServer(case.servers("sieve")),
     lines=(
         b'OK "done"',
         b"OK",

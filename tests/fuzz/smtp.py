@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from saslwrap.protocols.smtp import SMTPAuth, SMTPAuthServer
 from tests.fuzz.lines import plain_side, targets
-from tests.fuzz.watched import WatchedClient, WatchedServer
 
 CLIENT = plain_side(
-    lambda policy: SMTPAuth(WatchedClient(policy, "smtp")),
+    lambda case: SMTPAuth(case.client("smtp"), initial_response=case.is_early),
     lines=(
         b"EHLO client",
         b"LHLO client",
@@ -18,15 +17,16 @@ CLIENT = plain_side(
         b"MAIL FROM:<>",
         b"AUTH",
         b"AUTH DIGEST-MD5 =",
+        b"AUTH RECITAL b25l",
         b"AUTH PLAIN",
         b"auth digest-md5",
         b"*",
         b"",
     ),
-    says=rb"((AUTH DIGEST-MD5|[A-Za-z0-9+/]*=*|\*)\r\n|)",
+    says=rb"((AUTH (DIGEST-MD5|RECITAL( b25l)?)|[A-Za-z0-9+/]*=*|\*)\r\n|)",
 )
 SERVER = plain_side(
-    lambda policy: SMTPAuthServer({"DIGEST-MD5": lambda: WatchedServer(policy, "smtp")}),
+    lambda case: SMTPAuthServer(case.servers("smtp")),
     lines=(
         b"235 2.7.0 done",
         b"235-2.7.0 not yet",
@@ -45,7 +45,7 @@ SERVER = plain_side(
     ),
     says=(
         rb"(334 [A-Za-z0-9+/]*=*\r\n|[245][0-9]{2} [ -~]*\r\n"
-        rb"|250-localhost\r\n250 AUTH DIGEST-MD5\r\n|)"
+        rb"|250-localhost\r\n250 AUTH (DIGEST-MD5|RECITAL)\r\n|)"
     ),
     before=b"334 ",
 )
