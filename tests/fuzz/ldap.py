@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
 from saslwrap.errors import (
@@ -80,8 +80,14 @@ def messages_in(octets: bytes) -> Iterator[Message]:
     while octets:
         length = measure(octets, 1 << 20)
         assert length is not None, "no whole message"
-        yield decode(octets[:length])
+        yield decoded(octets[:length])
         octets = octets[length:]
+
+
+@lru_cache(maxsize=256)
+def decoded(octets: bytes) -> Message:
+    """Decode a message. The same ones are said and heard over and over."""
+    return decode(octets)
 
 
 def check_messages(talk: Talk) -> None:

@@ -95,7 +95,7 @@ class Side:
     :param lines: what such a half might say, without CRLF
     :param says: whether octets are what it may say, all at once
     :param write: writes a message of the mechanism's as it stands in a line
-    :param written: finds it there; the last group is its base64
+    :param written: finds it there; the group that matches is its base64
     """
 
     make: Callable[[Case], Exchange]
