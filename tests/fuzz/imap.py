@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
-from tests.fuzz.lines import plain_side, targets
+from tests.fuzz.lines import plain_side, served, targets
 
 CLIENT = plain_side(
     lambda case: IMAPAuthenticate(case.client("imap"), initial_response=case.is_early),
@@ -22,6 +22,10 @@ CLIENT = plain_side(
         b"A1",
     ),
     says=rb"((A1 AUTHENTICATE (DIGEST-MD5|RECITAL( b25l)?)|[A-Za-z0-9+/]*=*|\*)\r\n|)",
+    heard=(
+        rb"(?:\* [^\r\n]*\r\n|\+(?: [A-Za-z0-9+/]*=*)?\r\n)*"
+        rb"A1 (?i:OK)(?: [^\r\n]*)?\r\n"
+    ),
 )
 SERVER = plain_side(
     lambda case: IMAPAuthenticateServer(case.servers("imap")),
@@ -42,6 +46,7 @@ SERVER = plain_side(
         rb"(\* (CAPABILITY|BYE)( [!-~]+)*\r\n)?"
         rb"(\+ [A-Za-z0-9+/]*=*\r\n|[!-~]+ (OK|NO|BAD) [ -~]*\r\n|)"
     ),
+    heard=served(rb"[^ \r\n]+ (?i:AUTHENTICATE)"),
     before=b"+ ",
 )
 

@@ -94,6 +94,7 @@ class Side:
     :param make: makes it
     :param lines: what such a half might say, without CRLF
     :param says: whether octets are what it may say, all at once
+    :param heard: whether octets are all that it may hear in a login that succeeds
     :param write: writes a message of the mechanism's as it stands in a line
     :param written: finds it there; the group that matches is its base64
     """
@@ -101,6 +102,7 @@ class Side:
     make: Callable[[Case], Exchange]
     lines: Sequence[bytes]
     says: Callable[[bytes], object]
+    heard: Callable[[bytes], object]
     write: Callable[[bytes], bytes]
     written: re.Pattern[bytes]
     behind: Behind = nothing_follows
@@ -132,14 +134,16 @@ class Side:
         )
 
     def check(self, talk: Talk) -> None:
-        """Hold that it says what it may, whatever it heard, and stores no more than a line.
+        """Hold what it says, whatever it heard, and what it heard where its login succeeded.
 
-        And where a client says that the transport is usable, its server has said no.
+        And that it stores no more than a line; and that where a client says that the transport is
+        usable, its server has said no.
         """
         for octets in talk.said:
             assert self.says(octets), octets
         assert talk.stored <= Lines.LINE_LIMIT, f"{talk.stored} octets are stored"
         half, fault = talk.half, talk.fault
+        assert fault or not half.mechanism or self.heard(talk.taken), talk.taken
         if isinstance(half, LineLogin) and any(talk.said) and fault and transport_survives(fault):
             assert half.status not in (None, half._SUCCESS), f"{half.status}, and usable: {fault}"
 
@@ -183,20 +187,28 @@ def flood(octets: bytes) -> bytes:
     return bytes([4, len(octets)]) + octets + b"\x09"
 
 
+def served(command: bytes) -> bytes:
+    """A pattern of what a server hears: ten other commands at the most, its own, and responses."""
+    return rb"(?:[^\r\n]*\r\n){0,10}%b [^\r\n]*\r\n(?:[A-Za-z0-9+/]*=*\r\n)+" % command
+
+
 def plain_side(
     make: Callable[[Case], Exchange],
     lines: Sequence[bytes],
     says: bytes,
+    heard: bytes,
     before: bytes = b"",
 ) -> Side:
     """A side whose messages are the whole of a line, or all behind the same word.
 
     :param says: as a pattern
+    :param heard: as a pattern
     """
     return Side(
         make,
         lines,
         says=re.compile(says).fullmatch,
+        heard=re.compile(heard).fullmatch,
         write=lambda message: before + b64encode(message),
         written=re.compile(rb"\A%b([A-Za-z0-9+/]*=*)(?=\r\n\Z)" % re.escape(before)),
     )

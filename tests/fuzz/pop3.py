@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saslwrap.protocols.pop3 import POP3Auth, POP3AuthServer
-from tests.fuzz.lines import plain_side, targets
+from tests.fuzz.lines import plain_side, served, targets
 
 CLIENT = plain_side(
     lambda case: POP3Auth(case.client("pop"), initial_response=case.is_early),
@@ -21,6 +21,7 @@ CLIENT = plain_side(
         b"",
     ),
     says=rb"((AUTH (DIGEST-MD5|RECITAL( b25l)?)|[A-Za-z0-9+/]*=*|\*)\r\n|)",
+    heard=rb"(?:\+(?: [A-Za-z0-9+/]*=*)?\r\n)*\+OK(?: [^\r\n]*)?\r\n",
 )
 SERVER = plain_side(
     lambda case: POP3AuthServer(case.servers("pop")),
@@ -39,6 +40,7 @@ SERVER = plain_side(
         rb"(\+ [A-Za-z0-9+/]*=*\r\n|(\+OK|-ERR)( [ -~]*)?\r\n"
         rb"|\+OK\r\nSASL (DIGEST-MD5|RECITAL)\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n\.\r\n|)"
     ),
+    heard=served(rb"(?i:AUTH)"),
     before=b"+ ",
 )
 

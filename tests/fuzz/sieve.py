@@ -34,6 +34,11 @@ _SAID_BY_SERVER: Final = re.compile(
     % (_QUOTED, _QUOTED, _QUOTED)
 )
 
+_HEARD_BY_CLIENT: Final = re.compile(rb'(?:"[A-Za-z0-9+/]*=*" ?\r\n)*(?i:OK)[^\r\n]*\r\n')
+_HEARD_BY_SERVER: Final = re.compile(
+    rb'(?:[^\r\n]*\r\n){0,10}(?i:AUTHENTICATE) ?"[^\r\n]*\r\n(?:"[A-Za-z0-9+/]*=*" ?\r\n)+'
+)
+
 
 def without_literals(said: bytes) -> bytes:
     """The same with an empty string in place of each literal, all of which has to be there."""
@@ -103,6 +108,7 @@ CLIENT = Side(
         b'"?"',
     ),
     says=lambda octets: _SAID_BY_CLIENT.fullmatch(without_literals(octets)),
+    heard=lambda octets: _HEARD_BY_CLIENT.fullmatch(without_literals(octets)),
     write=written,
     written=_WRITTEN,
     behind=read_capabilities,
@@ -127,6 +133,7 @@ SERVER = Side(
         b"{0}\r\n",
     ),
     says=lambda octets: _SAID_BY_SERVER.fullmatch(without_literals(octets)),
+    heard=lambda octets: _HEARD_BY_SERVER.fullmatch(without_literals(octets)),
     write=written,
     written=_WRITTEN,
     behind=say_capabilities,

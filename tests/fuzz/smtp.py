@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saslwrap.protocols.smtp import SMTPAuth, SMTPAuthServer
-from tests.fuzz.lines import plain_side, targets
+from tests.fuzz.lines import plain_side, served, targets
 
 CLIENT = plain_side(
     lambda case: SMTPAuth(case.client("smtp"), initial_response=case.is_early),
@@ -24,6 +24,10 @@ CLIENT = plain_side(
         b"",
     ),
     says=rb"((AUTH (DIGEST-MD5|RECITAL( b25l)?)|[A-Za-z0-9+/]*=*|\*)\r\n|)",
+    heard=(
+        rb"(?:(?:334-[^\r\n]*\r\n){0,99}334(?: [A-Za-z0-9+/]*=*)?\r\n)*"
+        rb"(?:235-[^\r\n]*\r\n){0,99}235(?: [^\r\n]*)?\r\n"
+    ),
 )
 SERVER = plain_side(
     lambda case: SMTPAuthServer(case.servers("smtp")),
@@ -47,6 +51,7 @@ SERVER = plain_side(
         rb"(334 [A-Za-z0-9+/]*=*\r\n|[245][0-9]{2} [ -~]*\r\n"
         rb"|250-localhost\r\n250 AUTH (DIGEST-MD5|RECITAL)\r\n|)"
     ),
+    heard=served(rb"(?i:AUTH)"),
     before=b"334 ",
 )
 
