@@ -177,6 +177,7 @@ class Attack:
             yield lenient + b"\1" + flood(line)
             yield strict + b"\0" + line
             yield strict + b"\0" + weak + line
+        yield lenient + b"\0" + 12 * (self.peer.lines[0] + b"\r\n") + recording
         for line in BROKEN:
             yield lenient + b"\0" + line
         yield lenient + b"\1" + flood(b"x" * 255)

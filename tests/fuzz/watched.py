@@ -65,6 +65,7 @@ class WatchedClient(DigestMD5Client):
     def step(self, message: Buffer | None) -> bytes | None:
         reply = super().step(message)
         if reply is not None:
+            assert PASSWORD.encode() not in reply, "it says the password"
             self.said = Response.parse(reply)
             offer = Challenge.parse(bytes(message or b""))
             assert (self.said.qop or b"").decode() in offer.qops, "a choice that was not offered"
