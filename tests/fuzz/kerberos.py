@@ -1,24 +1,17 @@
-"""GSSAPI's steps over Kerberos, against a peer who has the keys and abuses them.
+"""The steps of GSSAPI and GSS-SPNEGO over Kerberos.
 
-The peer is a bare GSS context. It sends what libkrb5 made, edited or not, and then, under its own
-key, any word on layers that an input may have (RFC 4752 section 3). What has to come of that word
-is worked out here anew.
-
-A KDC gives one ticket and is gone. What is left of its realm is in memory, for the fuzzer ends its
-process without a word.
+GSSAPI's peer has the keys, and abuses them. It is a bare GSS context: it sends what libkrb5 made,
+edited or not, and then, under its own key, any word on layers that an input may have (RFC 4752
+section 3). What has to come of that word is worked out here anew. GSS-SPNEGO's two sides are
+genuine, with an attacker in between.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Final, TypeVar
-
-import pytest
 
 from saslwrap.context import SecurityContext
 from saslwrap.errors import (
@@ -35,14 +28,12 @@ from saslwrap.mechanisms.gss.credentials import GSSCredentials, Peer
 from saslwrap.mechanisms.gss.provider import Flag, GSSContext, open_context
 from saslwrap.mechanisms.gssapi import GSSAPIClient, GSSAPIServer
 from saslwrap.properties import ChannelInfo, SecurityProperties
+from tests.fuzz.gss import attack_login, login_seeds
 from tests.fuzz.reader import Reader
+from tests.fuzz.realm import PRINCIPAL, in_realm, require_realm
 from tests.fuzz.steps import step
 from tests.fuzz.target import Target
-from tests.gss_pairs import PLACE, PLAIN, SEALED, SIGNED
-from tests.peers.directory import ALICE
-from tests.peers.gss_bed import require_gss
-from tests.peers.kdc import Realm
-from tests.peers.support import require_program
+from tests.gss_pairs import PLACE, PLAIN, SEALED, SIGNED, gss_pair
 
 Side = TypeVar("Side", GSSAPIClient, GSSAPIServer)
 
@@ -66,43 +57,6 @@ ASKED: Final = (
 
 #: A maxbuf that is enough for a token, whatever its layer, and one that is too little.
 ENOUGH, TOO_LITTLE = 100, 28
-
-
-def require_realm() -> None:
-    """Skip the test where there is no Kerberos."""
-    require_gss()
-    require_program(*Realm.programs)
-
-
-@cache
-def environment() -> dict[str, str]:
-    """What a process needs to live in a realm that is gone, with a ticket of Alice's."""
-    with Realm(enctypes=("aes256-cts-hmac-sha1-96",)) as realm:
-        tickets = realm.folder / "ccache"
-        realm.kinit(ALICE.username, ALICE.password, cache=tickets)
-        realm.get_service_ticket(PLACE["service"], cache=tickets)
-        return {
-            "KRB5_CONFIG": in_memory(realm.folder / "krb5.conf"),
-            "KRB5_KTNAME": in_memory(realm.keytab),
-            "KRB5CCNAME": in_memory(tickets),
-            "KRB5RCACHETYPE": "none",
-        }
-
-
-def in_memory(path: Path) -> str:
-    """Copy a file to where it is gone with the process."""
-    file = os.memfd_create(path.name)
-    os.write(file, path.read_bytes())
-    return f"/proc/self/fd/{file}"
-
-
-@contextmanager
-def in_realm() -> Iterator[None]:
-    """Let this process live there for the length of a `with`."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment().items():
-            patch.setenv(name, value)
-        yield
 
 
 @dataclass(frozen=True)
@@ -244,7 +198,7 @@ def attack_server(data: bytes) -> None:
         is_choice = bits == strongest(bits) and is_text(authzid) and not (bits == 1 and maxbuf)
         choice = is_choice and bits & offered
         assert taken(server, word, setting.outcome(choice, maxbuf)) is None
-        assert server.authcid == f"{ALICE.username}@EXAMPLE.COM"
+        assert server.authcid == PRINCIPAL
         assert (server.authzid or "") == authzid.decode()
         judge_layer(server.context, client, choice, setting.size(maxbuf))
         if reader.more:
@@ -294,6 +248,17 @@ def judge_layer(
     assert context.unseal(peer.wrap(b"hello", encrypt=sealed)[0]) == b"hello"
 
 
+def attack_spnego(data: bytes) -> None:
+    """Stand between a client and a server that log in by Kerberos, inside SPNEGO.
+
+    A ticket's name stands in clear, so a server may be content with what was bent.
+    """
+    reader = Reader(data)
+    with in_realm():
+        pair = gss_pair(reader.one_of(("spnego-256", "spnego-0")))
+        attack_login(reader, pair, PRINCIPAL, lambda wire: None)
+
+
 def client_seeds() -> Iterator[bytes]:
     """Each policy over each channel, with the genuine offer; each offer; what is no offer."""
     for policy in range(len(POLICIES)):
@@ -335,6 +300,13 @@ def server_seeds() -> Iterator[bytes]:
     yield bytes(9) + b"\0\0\0" + b"\1x"
 
 
+def spnego_seeds() -> Iterator[bytes]:
+    """With a layer, and without."""
+    for edits in login_seeds():
+        yield b"\0" + edits
+    yield b"\1"
+
+
 TARGETS = (
     Target(
         "gssapi-client-step",
@@ -361,6 +333,18 @@ TARGETS = (
             ProtocolError: "a message after completion",
         },
         server_seeds,
+        512,
+        require_realm,
+    ),
+    Target(
+        "gss-spnego-kerberos-step",
+        attack_spnego,
+        {
+            MalformedMessageError: "no token of SPNEGO, or none where one was due",
+            AuthenticationError: "a token that does not hold",
+            MutualAuthenticationError: "a token that proves nothing",
+        },
+        spnego_seeds,
         512,
         require_realm,
     ),
