@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
 from saslwrap.errors import (
@@ -24,7 +24,7 @@ from tests.fuzz.ldap_messages import CODES, SEARCH, forged_request, forged_respo
 from tests.fuzz.reader import Reader
 from tests.fuzz.talk import Between, Login, Talk
 from tests.fuzz.target import Allowed, Target
-from tests.fuzz.watched import LOGINS, POLICIES, WatchedClient, WatchedServer
+from tests.fuzz.watched import POLICIES, WEAK_OFFER, WatchedClient, WatchedServer
 from tests.support import ToyMechanism
 
 Names: TypeAlias = tuple[bytes, ...]
@@ -81,8 +81,14 @@ def messages_in(octets: bytes) -> Iterator[Message]:
     while octets:
         length = measure(octets, 1 << 20)
         assert length is not None, "no whole message"
-        yield decode(octets[:length])
+        yield decoded(octets[:length])
         octets = octets[length:]
+
+
+@lru_cache(maxsize=256)
+def decoded(octets: bytes) -> Message:
+    """Decode a message. The same ones are said and heard over and over."""
+    return decode(octets)
 
 
 def check_messages(talk: Talk) -> None:
@@ -176,7 +182,7 @@ def refusals(message_id: int) -> Iterator[bytes]:
     for code in CODES:
         yield encode(message_id, "bindResponse", result(code, "no"))
     for code in (ResultCode.success, ResultCode.saslBindInProgress):
-        weak = result(code, serverSaslCreds=LOGINS[0].challenge(qop="auth"))
+        weak = result(code, serverSaslCreds=WEAK_OFFER)
         given_up = result(ResultCode.authMethodNotSupported)
         yield encode(message_id, "bindResponse", weak) + encode(
             message_id + 1, "bindResponse", given_up

@@ -25,7 +25,6 @@ from tests.fuzz.target import same_error
 #: Turns of a login, and of whatever else a peer may draw it out with.
 MOST_TURNS = 24
 
-
 #: Of what is put behind a message: up to 128 KiB, over the limit of a line.
 MOST_DOUBLINGS = 10
 
@@ -118,6 +117,7 @@ class Talk:
 
     :param sizes: of the pieces
     :param patience: how often the half waits before it gives up; 0 is for ever
+    :ivar stored: how many octets it kept while it was under way, beside the last piece, at most
     """
 
     half: Exchange
@@ -127,6 +127,7 @@ class Talk:
     said: list[bytes] = field(default_factory=list)
     heard: bytearray = field(default_factory=bytearray)
     fault: SASLError | None = None
+    stored: int = 0
     _unheard: Iterator[bytes] = field(default_factory=lambda: iter(()))
     _answered: int = 0
     _ended: bool = False
@@ -167,10 +168,12 @@ class Talk:
             self._answered, self._unheard = len(self.said), cut(answer, self.sizes)
             piece = next(self._unheard, None)
         if piece is not None:
-            return self._hear(piece)
+            self._hear(piece)
+            self.stored = max(self.stored, len(self.half.trailing_data) - len(piece))
+            return
         assert not self._ended, "it waits for what cannot come"
         self._ended = True
-        return self.half.receive_eof()
+        self.half.receive_eof()
 
     def _hear(self, piece: bytes) -> None:
         self.half.receive_data(piece)

@@ -34,6 +34,7 @@ class Target:
     :param allowed: the types that it may raise, and why
     :param seeds: what a fuzzer starts from, beside the corpus
     :param longest: the longest input that makes sense, in octets
+    :param require: skips a test where what the attack needs is not there
     """
 
     name: str
@@ -41,6 +42,7 @@ class Target:
     allowed: Allowed
     seeds: Callable[[], Iterable[bytes]]
     longest: int = 4096
+    require: Callable[[], None] = lambda: None
 
     def run(self, data: bytes) -> SASLError | None:
         """Attack; give the allowed error that came of it, if one did.

@@ -9,24 +9,30 @@ import pytest
 from saslwrap.errors import ProtocolError, SASLError, UsageError
 from tests.fuzz.minimise import minimise, worth_keeping
 from tests.fuzz.reader import Reader, cut
+from tests.fuzz.sieve import without_literals
 from tests.fuzz.target import CORPUS, Target
 from tests.fuzz.targets import TARGETS
 
 each_target = pytest.mark.parametrize("name", TARGETS)
 
 
+@pytest.fixture
+def target(name: str) -> Target:
+    """The target of that name, where it can be attacked."""
+    TARGETS[name].require()
+    return TARGETS[name]
+
+
 @each_target
-def test_the_corpus_does_no_harm(name: str) -> None:
+def test_the_corpus_does_no_harm(target: Target) -> None:
     """And it reaches each error that is allowed: none is there in vain."""
-    target = TARGETS[name]
     inputs = [path.read_bytes() for path in target.corpus()]
     outcomes = {type(target.run(data)) for data in inputs}
     assert outcomes - {type(None)} == set(target.allowed)
 
 
 @each_target
-def test_the_seeds_do_no_harm(name: str) -> None:
-    target = TARGETS[name]
+def test_the_seeds_do_no_harm(target: Target) -> None:
     for data in target.seeds():
         assert len(data) <= target.longest
         target.run(data)
@@ -105,6 +111,13 @@ def test_the_reader_edits() -> None:
 def test_a_stream_is_cut(sizes: list[int], pieces: list[bytes]) -> None:
     assert list(cut(b"stream", sizes)) == pieces
     assert list(cut(b"", sizes)) == []
+
+
+def test_literals_are_taken_out() -> None:
+    said = b'OK (TAG {4}\r\n"{1}) "{3}\\""\r\n{0+}\r\n\r\n'
+    assert without_literals(said) == b'OK (TAG "") "{3}\\""\r\n""\r\n'
+    with pytest.raises(AssertionError, match="cut short"):
+        without_literals(b"{4}\r\nabc")
 
 
 def test_what_does_nothing_new_is_not_kept() -> None:

@@ -39,6 +39,9 @@ LOGINS: Final = (
     Login(cipher="3des", authzid="bob"),
 )
 
+#: An offer that the default policy does not take.
+WEAK_OFFER: Final = LOGINS[0].challenge(qop="auth")
+
 
 class WatchedClient(DigestMD5Client):
     """Alice's side."""
@@ -62,6 +65,7 @@ class WatchedClient(DigestMD5Client):
     def step(self, message: Buffer | None) -> bytes | None:
         reply = super().step(message)
         if reply is not None:
+            assert PASSWORD.encode() not in reply, "it says the password"
             self.said = Response.parse(reply)
             offer = Challenge.parse(bytes(message or b""))
             assert (self.said.qop or b"").decode() in offer.qops, "a choice that was not offered"
