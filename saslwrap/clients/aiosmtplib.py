@@ -64,8 +64,8 @@ async def authenticate(client: Any, mechanism: ClientMechanism) -> None:
 
     if not isinstance(client, aiosmtplib.SMTP) or not client.is_connected:
         raise UsageError("client takes an aiosmtplib.SMTP after its connect()")
-    if client.is_ehlo_or_helo_needed:
-        await client.ehlo()
+    if client.is_ehlo_or_helo_needed or not client.supports_extension("auth"):
+        await client.ehlo()  # also where it remembers what the connection before could do
     if not client.supports_extension("auth"):
         raise aiosmtplib.SMTPNotSupported(NOT_OFFERED)
     login = SMTPAuth(mechanism)
@@ -111,12 +111,26 @@ async def _begin_anew(client: Any) -> None:
     """Ask what the server can do (RFC 4954 section 4), and forget what it said in clear."""
     from aiosmtplib import SMTPResponse
 
+    transport = client.transport
     try:
         client.last_ehlo_response = SMTPResponse(250, "")
         await client.ehlo()
+        if not client.is_connected:
+            _raise_what_it_was_lost_of(transport)
     except BaseException:
         client.close()
         raise
+
+
+def _raise_what_it_was_lost_of(transport: asyncio.Transport) -> NoReturn:
+    """Say what came behind an answer, of which aiosmtplib tells nobody who does not wait."""
+    from aiosmtplib import SMTPServerDisconnected
+
+    try:
+        transport.write(b"")  # a layer that has failed refuses it
+    except SASLError as error:
+        raise SMTPServerDisconnected(str(error)) from error
+    raise SMTPServerDisconnected("the connection was lost")
 
 
 def _refuse_what_has_no_place_now(client: Any, protocol: Any) -> None:
