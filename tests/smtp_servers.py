@@ -148,6 +148,12 @@ def replayed(sock: socket.socket) -> None:
     wait(sock)
 
 
+def replayed_at_once(sock: socket.socket) -> None:
+    greet(sock)
+    sock.sendall(seal(log_in(sock), SEALED) * 2)
+    wait(sock)
+
+
 def cut_off(sock: socket.socket) -> None:
     greet(sock)
     sock.sendall(seal(log_in(sock), SEALED)[:-1])
@@ -160,6 +166,7 @@ FORBIDDEN: dict[str, tuple[Serve, str]] = {
     "cleartext after success": (in_clear, "announced a frame of .* octets"),
     "altered": (altered, "altered or forged"),
     "replayed": (replayed, "out of sequence"),
+    "replayed at once": (replayed_at_once, "out of sequence"),
     "the end inside a frame": (cut_off, "inside a frame"),
 }
 

@@ -156,6 +156,24 @@ async def test_a_sealed_pair_of_streams() -> None:
         await within(writer.wait_closed())
 
 
+async def test_a_pause_that_outlasts_the_old_pair(tls: TLSContexts) -> None:
+    """With a limit of 0 TLS pauses a protocol while nothing is queued."""
+    contexts = context_pair()
+    client, server = await stream_pair(tls)
+    transport, peer = client[1].transport, Peer(server, contexts.server)
+    protocol: Any = transport.get_protocol()
+    for _ in range(4):  # and resumes it when that is set again
+        if not protocol._paused:
+            transport.set_write_buffer_limits(0)
+    assert protocol._paused
+    _, writer = await sealed_streams(*client, contexts.client)
+    for message in (b"one", b"two", b"three"):
+        writer.write(message)
+        assert await peer.receive(len(message)) == message
+    transport.set_write_buffer_limits(1)
+    await within(writer.drain())
+
+
 async def test_the_old_reader_is_at_its_end() -> None:
     client, _ = await stream_pair()
     await sealed_streams(*client, context_pair().client)

@@ -19,6 +19,7 @@ from saslwrap.testing import PROTECTIONS, context_pair
 from tests.conftest import TLSContexts
 from tests.support import ToySealer, make_context
 from tests.test_shells_support import (
+    PATIENCE,
     AnyRecorder,
     BufferedRecorder,
     Peer,
@@ -743,14 +744,27 @@ async def test_a_closing_transport_is_refused(tls_or_tcp: TLSContexts | None) ->
             start_sasl(transport, Recorder(), context_pair().client)
 
 
-async def test_queued_plaintext_is_refused() -> None:
-    transport, streams = await plain()
-    streams[1].transport.pause_reading()  # type: ignore[attr-defined]
-    transport.write(bytes(10_000_000))
-    former = transport.get_protocol()
-    with pytest.raises(UsageError, match=r"octets are queued .* in clear"):
-        start_sasl(transport, Recorder(), context_pair().client)
+@over_what
+async def test_queued_plaintext_is_refused_until_it_is_sent(
+    tls_or_tcp: TLSContexts | None,
+) -> None:
+    transport, streams = await plain(tls_or_tcp)
+    contexts, former = context_pair(), transport.get_protocol()
+    written = 0
+    while not transport.get_write_buffer_size():  # below TLS much is taken before
+        transport.write(bytes(1_000_000))
+        written += 1_000_000
+        assert written < 50_000_000
+    with pytest.raises(UsageError, match=r"queued .* in clear; .* get_write_buffer_size\(\) is 0"):
+        start_sasl(transport, Recorder(), contexts.client)
     assert transport.get_protocol() is former
+    reading = asyncio.create_task(streams[0].readexactly(written))
+    async with asyncio.timeout(PATIENCE):
+        while transport.get_write_buffer_size():
+            await turns()
+    start_sasl(transport, Recorder(), contexts.client).write(b"sealed")
+    assert await reading == bytes(written)
+    assert await Peer(streams, contexts.server).receive(6) == b"sealed"
 
 
 async def test_a_second_layer_is_refused() -> None:

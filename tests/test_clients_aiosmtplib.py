@@ -349,16 +349,46 @@ async def test_a_layer_that_fails_while_nobody_waits() -> None:
     def fail_later(sock: socket.socket) -> None:
         servers.greet(sock)
         sealed = servers.log_in(sock)
-        assert sealed.recv(1000).startswith(b"EHLO ")
-        sock.sendall(seal(sealed, servers.SEALED) + seal(sealed, b"250 OK\r\n")[:-1] + b"?")
+        for reply in (servers.SEALED, b"250 OK\r\n"):
+            assert sealed.recv(1000)
+            frame = seal(sealed, reply)
+            sock.sendall(frame)
+        sock.sendall(frame)
         wait(sock)
 
     with serving(fail_later) as port:
         async with connect(port) as client:
             await authenticate(client, make_mechanism())
+            assert (await client.noop()).code == 250
             with pytest.raises(aiosmtplib.SMTPServerDisconnected):
                 await client.mail(SENDER)
             await check_dead(client)
+
+
+async def test_a_layer_that_fails_behind_the_features_of_its_connection() -> None:
+    """aiosmtplib takes them for those of the next connection."""
+    room = MailRoom()
+    connections = iter([True])
+
+    def fail_once(sock: socket.socket) -> None:
+        servers.greet(sock)
+        if not next(connections, False):
+            return room.serve(sock)
+        sealed = servers.log_in(sock)
+        for times in (1, 2):
+            assert sealed.recv(1000).startswith(b"EHLO ")
+            sock.sendall(seal(sealed, servers.SEALED) * times)
+        return wait(sock)
+
+    with serving(fail_once) as port:
+        async with connect(port) as client:
+            await authenticate(client, make_mechanism())
+            await client.ehlo()
+            await client.connect()
+            assert not client.supports_extension("auth")
+            await authenticate(client, make_mechanism())
+            await client.sendmail(SENDER, RECIPIENT, TEXT)
+    assert room.mails[0].content == TEXT
 
 
 async def test_a_line_without_end_under_the_layer() -> None:

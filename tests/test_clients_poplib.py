@@ -10,47 +10,18 @@ import pytest
 
 from saslwrap import AuthenticationError, ProtocolError, SASLError, SecurityProperties, UsageError
 from saslwrap.clients.poplib import POP3, POP3_SSL
-from saslwrap.mechanisms.digest_md5 import DigestMD5Client, DigestMD5Server
 from saslwrap.protocols.pop3 import POP3AuthServer
 from saslwrap.sync import SASLSocket, authenticate_socket
-from saslwrap.testing.pairs import HOST, PASSWORD, REALM, get_secret
+from saslwrap.testing.pairs import HOST
 from tests.conftest import TLSContexts
 from tests.imap_servers import seal, wait
+from tests.pop3_servers import Mailbox, log_in, make_mechanism, make_server
 from tests.raw_server import serving
 
-ANY = SecurityProperties(min_ssf=0)
 LAYER_TOO = SecurityProperties(require_layer=True)
 
-
-def make_mechanism(
-    password: str = PASSWORD,
-    properties: SecurityProperties = SecurityProperties(),  # noqa: B008 - frozen
-) -> DigestMD5Client:
-    return DigestMD5Client("alice", password, service="pop", host=HOST, properties=properties)
-
-
-def make_server(properties: SecurityProperties = ANY) -> DigestMD5Server:
-    return DigestMD5Server(
-        get_secret, service="pop", host=HOST, realms=[REALM], properties=properties
-    )
-
-
-def log_in(sock: socket.socket) -> SASLSocket:
-    """Greet, and log the client in, with a second try."""
-    sock.sendall(b"+OK ready\r\n")
-    try:
-        return authenticate_socket(sock, POP3AuthServer({"DIGEST-MD5": make_server}))
-    except AuthenticationError:
-        return authenticate_socket(sock, POP3AuthServer({"DIGEST-MD5": make_server}))
-
-
-def mailbox(sock: socket.socket) -> None:
-    """One message."""
-    sealed = log_in(sock)
-    with sealed.makefile("rb") as commands:
-        for command in commands:
-            answers = {b"RETR": b"+OK\r\nSubject: x\r\n\r\nbody\r\n.\r\n", b"STAT": b"+OK 1 20\r\n"}
-            sealed.sendall(answers.get(command[:4], b"+OK\r\n"))
+MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
+MAILBOX = Mailbox(MESSAGE)
 
 
 def connect(port: int) -> POP3:
@@ -58,7 +29,7 @@ def connect(port: int) -> POP3:
 
 
 def test_work_under_a_layer() -> None:
-    with serving(mailbox) as port:
+    with serving(MAILBOX) as port:
         client = connect(port)
         assert client.authenticate_sasl(make_mechanism()) == b"authenticated"
         assert isinstance(client.sock, SASLSocket)
@@ -75,7 +46,7 @@ def test_work_under_a_layer() -> None:
 
 def test_what_it_is_built_on_is_there() -> None:
     """Attributes without an underscore that poplib does not document."""
-    with serving(mailbox) as port:
+    with serving(MAILBOX) as port:
         client = poplib.POP3("127.0.0.1", port, timeout=30)
         assert isinstance(client.sock, socket.socket)
         assert callable(client.file.readline)
@@ -84,7 +55,7 @@ def test_what_it_is_built_on_is_there() -> None:
 
 
 def test_a_login_after_one_that_was_refused() -> None:
-    with serving(mailbox) as port:
+    with serving(MAILBOX) as port:
         client = connect(port)
         with pytest.raises(poplib.error_proto, match="refused DIGEST-MD5") as refused:
             client.authenticate_sasl(make_mechanism("wrong"))

@@ -79,6 +79,8 @@ async def _slide_under(
     wire.former.append(former)
     wire.kept += reader, writer
     protocol.connection_made(wire.above)  # ours, and new: it has not heard of a connection yet
+    if getattr(former, "_paused", False):  # asyncio's own: the transport will resume this one
+        protocol.pause_writing()
     if _ended(reader):
         wire.layer.receive_data(await reader.read())
         wire.layer.receive_eof()

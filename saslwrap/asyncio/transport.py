@@ -79,8 +79,8 @@ def slide_under(
         raise UsageError("the transport has a security layer; its `rebind` takes another one")
     if not queue_is_ours and (queued := transport.get_write_buffer_size()):
         raise UsageError(
-            f"{queued} octets are queued in the transport, in clear; wait until they are sent "
-            "(set_write_buffer_limits(0), then drain) before the layer starts"
+            f"{queued} octets are queued in the transport, in clear; wait until its "
+            "get_write_buffer_size() is 0 before the layer starts"
         )
     wire = Wire(transport, SecurityLayer(context), protocol)
     wire.layer.receive_data(received)
@@ -334,7 +334,11 @@ class SASLTransport(asyncio.Transport):
         return not self._wire.paused and not self.is_closing()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set the limits of the transport below, in octets of the wire; with 0 no write waits."""
+        """Set the limits of the transport below, in octets of the wire; with 1 no write waits.
+
+        Nor does one with 0, but TLS, of asyncio and of uvloop, pauses a protocol where its limit is
+        reached: at 0 while nothing is queued, and `StreamWriter.drain` may wait for ever.
+        """
         self._wire.transport.set_write_buffer_limits(high, low)
         self._wire.outbox.limits_changed()
 

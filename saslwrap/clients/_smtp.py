@@ -10,7 +10,6 @@ LOGGED_IN: Final = (
     "the client is logged in, and SMTP has one login a connection (RFC 4954 section 4): connect "
     "anew for another one"
 )
-NO_TLS: Final = "STARTTLS has to come before the login, not under its layer"
 IN_CLEAR: Final = (
     "this client was logged in, and its new connection is not: log in before mail goes out in clear"
 )

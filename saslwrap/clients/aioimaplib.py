@@ -18,14 +18,8 @@ from typing import Any, Final
 
 from saslwrap.asyncio import authenticate_transport
 from saslwrap.clients._library import require
-from saslwrap.errors import (
-    AuthenticationError,
-    MechanismUnavailableError,
-    NegotiationError,
-    ProtocolError,
-    SASLError,
-    UsageError,
-)
+from saslwrap.clients._login import told_as
+from saslwrap.errors import ProtocolError, UsageError
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols.imap import IMAPAuthenticate
 
@@ -43,7 +37,7 @@ async def authenticate(client: Any, mechanism: ClientMechanism) -> None:
     KO and the reason as their last line, and `conn_lost_cb` gets the `SASLError`.
 
     :param client: an `aioimaplib.IMAP4` or `IMAP4_SSL` that has heard the server's hello
-    :param mechanism: a new one; a mechanism is used once
+    :param mechanism: a new one, of the service `imap`; a mechanism is used once
     :raises aioimaplib.Error: the login was refused, or policy and offer do not meet; its cause is
         an `AuthenticationError` or a `NegotiationError`
     :raises aioimaplib.Abort: the connection broke, or the server broke the protocol; its cause is
@@ -58,16 +52,11 @@ async def authenticate(client: Any, mechanism: ClientMechanism) -> None:
     if not isinstance(client, aioimaplib.IMAP4):
         raise UsageError("client takes an aioimaplib.IMAP4")
     protocol = client.protocol
-    try:
-        async with asyncio.timeout(client.timeout), protocol.state_condition:
-            await _log_in(protocol, mechanism)
-            protocol.state_condition.notify_all()
-    except (UsageError, MechanismUnavailableError, TimeoutError):
-        raise
-    except (AuthenticationError, NegotiationError) as error:
-        raise aioimaplib.Error(str(error)) from error
-    except (SASLError, OSError) as error:
-        raise aioimaplib.Abort(str(error)) from error
+    async with asyncio.timeout(client.timeout):
+        with told_as(aioimaplib.Error, aioimaplib.Abort):
+            async with protocol.state_condition:
+                await _log_in(protocol, mechanism)
+                protocol.state_condition.notify_all()
 
 
 async def _log_in(protocol: Any, mechanism: ClientMechanism) -> None:

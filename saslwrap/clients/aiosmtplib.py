@@ -18,20 +18,13 @@ it: `mail`, where each begins, is replaced by what sees to that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from saslwrap.asyncio import authenticate_transport
 from saslwrap.clients._library import require
-from saslwrap.clients._smtp import IN_CLEAR, LOGGED_IN, NO_TLS, NOT_OFFERED, refusal_code
-from saslwrap.errors import (
-    AuthenticationError,
-    MechanismUnavailableError,
-    NegotiationError,
-    SASLError,
-    UsageError,
-)
+from saslwrap.clients._login import closed_by_failure, no_tls_now, told_as
+from saslwrap.clients._smtp import IN_CLEAR, LOGGED_IN, NOT_OFFERED, refusal_code
+from saslwrap.errors import SASLError, UsageError
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols.smtp import SMTPAuth
 
@@ -64,59 +57,64 @@ async def authenticate(client: Any, mechanism: ClientMechanism) -> None:
 
     if not isinstance(client, aiosmtplib.SMTP) or not client.is_connected:
         raise UsageError("client takes an aiosmtplib.SMTP after its connect()")
-    if client.is_ehlo_or_helo_needed:
-        await client.ehlo()
+    if client.is_ehlo_or_helo_needed or not client.supports_extension("auth"):
+        await client.ehlo()  # also where it remembers what the connection before could do
     if not client.supports_extension("auth"):
         raise aiosmtplib.SMTPNotSupported(NOT_OFFERED)
-    login = SMTPAuth(mechanism)
-    with _explained(login):
-        await _log_in(client, login)
+    await _log_in(client, SMTPAuth(mechanism))
     await _begin_anew(client)
 
 
 async def _log_in(client: Any, login: SMTPAuth) -> None:
-    protocol = client.protocol
-    try:
-        async with asyncio.timeout(client.timeout), protocol._command_lock:
-            if not protocol.is_connected:
-                raise ConnectionResetError("the connection was lost before the login")
-            received, protocol._buffer[:] = bytes(protocol._buffer), b""
-            client.transport = protocol.transport = await authenticate_transport(
-                protocol.transport, protocol, login, received=received
-            )
-            _refuse_what_has_no_place_now(client, protocol)
-    except BaseException as error:
-        if not login.leaves_usable(error):
-            client.close()
-        raise
+    from aiosmtplib import SMTPAuthenticationError, SMTPServerDisconnected, SMTPTimeoutError
 
-
-@contextmanager
-def _explained(login: SMTPAuth) -> Iterator[None]:
-    import aiosmtplib
+    def refused(text: str) -> Exception:
+        return SMTPAuthenticationError(refusal_code(login), text)
 
     try:
-        yield
-    except (UsageError, MechanismUnavailableError):
-        raise
-    except (AuthenticationError, NegotiationError) as error:
-        raise aiosmtplib.SMTPAuthenticationError(refusal_code(login), str(error)) from error
+        async with asyncio.timeout(client.timeout):
+            with told_as(refused, SMTPServerDisconnected), closed_by_failure(login, client.close):
+                await _seal(client, login)
     except TimeoutError as error:
-        raise aiosmtplib.SMTPTimeoutError("the login took too long") from error
-    except (SASLError, OSError) as error:
-        raise aiosmtplib.SMTPServerDisconnected(str(error)) from error
+        raise SMTPTimeoutError("the login took too long") from error
+
+
+async def _seal(client: Any, login: SMTPAuth) -> None:
+    protocol = client.protocol
+    async with protocol._command_lock:
+        if not protocol.is_connected:
+            raise ConnectionResetError("the connection was lost before the login")
+        received, protocol._buffer[:] = bytes(protocol._buffer), b""
+        client.transport = protocol.transport = await authenticate_transport(
+            protocol.transport, protocol, login, received=received
+        )
+        _refuse_what_has_no_place_now(client, protocol)
 
 
 async def _begin_anew(client: Any) -> None:
     """Ask what the server can do (RFC 4954 section 4), and forget what it said in clear."""
     from aiosmtplib import SMTPResponse
 
+    transport = client.transport
     try:
         client.last_ehlo_response = SMTPResponse(250, "")
         await client.ehlo()
+        if not client.is_connected:
+            _raise_what_it_was_lost_of(transport)
     except BaseException:
         client.close()
         raise
+
+
+def _raise_what_it_was_lost_of(transport: asyncio.Transport) -> NoReturn:
+    """Say what came behind an answer, of which aiosmtplib tells nobody who does not wait."""
+    from aiosmtplib import SMTPServerDisconnected
+
+    try:
+        transport.write(b"")  # a layer that has failed refuses it
+    except SASLError as error:
+        raise SMTPServerDisconnected(str(error)) from error
+    raise SMTPServerDisconnected("the connection was lost")
 
 
 def _refuse_what_has_no_place_now(client: Any, protocol: Any) -> None:
@@ -130,7 +128,7 @@ def _refuse_what_has_no_place_now(client: Any, protocol: Any) -> None:
         return await execute_command(*words, **options)
 
     async def start_tls(*_: object, **__: object) -> NoReturn:
-        raise UsageError(NO_TLS)
+        raise no_tls_now("STARTTLS")
 
     async def begin_mail(*arguments: Any, **options: Any) -> Any:
         if client.is_connected and client.protocol is not protocol:

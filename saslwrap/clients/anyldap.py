@@ -26,7 +26,7 @@ import anyio
 from anyio.abc import ByteStream
 
 from saslwrap.anyio import SASLStream, authenticate
-from saslwrap.clients._ldap import Mechanisms, make_login
+from saslwrap.clients._ldap import Mechanisms, check_maker, make_login
 from saslwrap.clients._library import require
 from saslwrap.errors import AuthenticationError, NegotiationError, UsageError
 
@@ -107,8 +107,7 @@ def initialize(uri: str, make_mechanism: Callable[[], Mechanisms], **options: An
     from anyldap.ldap import errors
     from anyldap.ldap.ldapobject import SimpleLDAPObject
 
-    if not callable(make_mechanism):
-        raise UsageError("make_mechanism takes what makes one, for each login: lambda: ...")
+    check_maker(make_mechanism)
 
     def kind(error: type[Any]) -> Callable[[str], Exception]:
         return lambda text: error({"desc": error.desc, "info": text})

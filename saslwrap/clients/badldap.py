@@ -22,7 +22,7 @@ from copy import copy
 from typing import Any, Final, TypeAlias
 
 from saslwrap.asyncio import authenticate_streams
-from saslwrap.clients._ldap import Mechanisms, make_login
+from saslwrap.clients._ldap import Mechanisms, check_maker, make_login
 from saslwrap.clients._library import require
 from saslwrap.errors import AuthenticationError, NegotiationError, UsageError
 from saslwrap.protocols.ldap import LDAPBind
@@ -58,8 +58,7 @@ async def connect(target: Any, make_mechanism: Callable[[], Mechanisms]) -> Any:
     :raises MechanismUnavailableError: badldap is missing, or is neither 0.7.7 nor a later 0.7
     """
     require("badldap", "0.7.7", "0.8")
-    if not callable(make_mechanism):
-        raise UsageError("make_mechanism takes what makes one, for each login: lambda: ...")
+    check_maker(make_mechanism)
     connection = _make_connection(target, make_mechanism)
     try:
         for step in (connection.connect, connection.bind):

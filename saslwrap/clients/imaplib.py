@@ -21,14 +21,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from saslwrap.clients._input import Input
-from saslwrap.errors import (
-    AuthenticationError,
-    MechanismUnavailableError,
-    NegotiationError,
-    SASLError,
-    UsageError,
-)
-from saslwrap.exchange import transport_survives
+from saslwrap.clients._login import no_tls_now, told_as
+from saslwrap.errors import SASLError, UsageError
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols.imap import IMAPAuthenticate
 from saslwrap.sync import SASLSocket, authenticate_socket
@@ -61,11 +55,11 @@ class IMAP4(imaplib.IMAP4):
         The capabilities are asked for again. After a login that was refused in good form the client
         is in clear as before, and another one may follow; after any other error it is closed.
 
-        :param mechanism: a new one; a mechanism is used once
+        :param mechanism: a new one, of the service `imap`; a mechanism is used once
         :raises imaplib.IMAP4.error: the login was refused, or policy and offer do not meet; its
             cause is an `AuthenticationError` or a `NegotiationError`
         :raises imaplib.IMAP4.abort: the connection broke, or the server broke the protocol; its
-            cause is a `ProtocolError`, or an `OSError`
+            cause is a `SASLError` that is a `ConnectionError`, or another `OSError`
         :raises UsageError: the client is logged in already, or is not connected
         :raises MechanismUnavailableError: what the mechanism needs is not installed
         """
@@ -77,7 +71,7 @@ class IMAP4(imaplib.IMAP4):
         login = IMAPAuthenticate(
             mechanism, tag=self._take_tag(), initial_response="SASL-IR" in self.capabilities
         )
-        with self._login_explained(login):
+        with told_as(self.error, self.abort), self._kept_or_closed(login):
             sealed = authenticate_socket(self.sock, login, received=self._source().take())
         self.sock = cast("socket.socket", sealed)
         self.state = "AUTH"
@@ -99,20 +93,14 @@ class IMAP4(imaplib.IMAP4):
         self.capabilities = tuple(data[-1].decode("ascii", "replace").upper().split())
 
     @contextmanager
-    def _login_explained(self, login: IMAPAuthenticate) -> Iterator[None]:
+    def _kept_or_closed(self, login: IMAPAuthenticate) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            if transport_survives(error):
+            if login.leaves_usable(error):
                 self._input = Input(self.sock, login.trailing_data)
             else:
                 self._end()
-            if isinstance(error, UsageError | MechanismUnavailableError):
-                raise
-            if isinstance(error, AuthenticationError | NegotiationError):
-                raise self.error(str(error)) from error
-            if isinstance(error, SASLError | OSError):
-                raise self.abort(str(error)) from error
             raise
 
     # what imaplib lets a subclass replace
@@ -159,7 +147,7 @@ class IMAP4(imaplib.IMAP4):
         :raises UsageError: the client is logged in
         """
         if isinstance(self.sock, SASLSocket):
-            raise UsageError("StartTLS has to come before the login, not under its layer")
+            raise no_tls_now("STARTTLS")
         return super().starttls(ssl_context)
 
     def _source(self) -> Input:

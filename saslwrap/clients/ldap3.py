@@ -24,19 +24,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from saslwrap.clients._ldap import Mechanisms, make_login
+from saslwrap.clients._ldap import Mechanisms, check_maker, make_login
 from saslwrap.clients._library import require
+from saslwrap.clients._login import no_tls_now, told_as
 from saslwrap.context import Buffer
-from saslwrap.errors import (
-    AuthenticationError,
-    FrameTooLargeError,
-    MechanismUnavailableError,
-    NegotiationError,
-    ProtocolError,
-    SASLError,
-    UsageError,
-)
-from saslwrap.exchange import transport_survives
+from saslwrap.errors import FrameTooLargeError, ProtocolError, UsageError
 from saslwrap.sync import SASLSocket, authenticate_socket
 
 __all__ = ["authenticate"]
@@ -68,7 +60,8 @@ def authenticate(connection: Any, make_mechanism: Callable[[], Mechanisms]) -> N
     :param make_mechanism: gives a new mechanism for each login, or several, of which the best is
         taken that the server has (`LDAPLogin`)
     :raises LDAPBindError: ldap3's; its cause is an `AuthenticationError` or `NegotiationError`
-    :raises LDAPSocketReceiveError: ldap3's; its cause is a `ProtocolError` or another `OSError`
+    :raises LDAPSocketReceiveError: ldap3's; its cause is a `SASLError` that is a `ConnectionError`,
+        or another `OSError`
     :raises UsageError: the connection, or what makes the mechanism, is of the wrong kind
     :raises MechanismUnavailableError: ldap3 is missing, or neither 2.9.1 nor a later 2.9
     """
@@ -77,8 +70,7 @@ def authenticate(connection: Any, make_mechanism: Callable[[], Mechanisms]) -> N
 
     if not isinstance(connection, ldap3.Connection):
         raise UsageError("connection takes an ldap3.Connection, made without auto_bind")
-    if not callable(make_mechanism):
-        raise UsageError("make_mechanism takes what makes one, for each login: lambda: ...")
+    check_maker(make_mechanism)
     strategy = connection.strategy
     if not strategy.sync or strategy.pooled or strategy.no_real_dsa:
         raise UsageError(
@@ -148,7 +140,7 @@ class _Login:
             )
         if message_type == "extendedReq" and str(request["requestName"]) == _START_TLS:
             if layered:
-                raise UsageError("StartTLS has to come before the login, not under its layer")
+                raise no_tls_now("StartTLS")
         elif self._connection.socket and message_type != "unbindRequest":
             if not layered:
                 raise UsageError(f"{message_type} would go out in clear: call bind() first")
@@ -160,15 +152,17 @@ class _Login:
 
         if controls:
             raise UsageError("a bind with controls is not supported under a layer")
-        try:
+        with told_as(self._noted(LDAPBindError), self._noted(LDAPSocketReceiveError)):
             return self._log_in()
-        except (UsageError, MechanismUnavailableError):
-            raise
-        except (SASLError, OSError) as error:
-            refused = isinstance(error, AuthenticationError | NegotiationError)
-            self._connection.last_error = str(error)
-            kind = LDAPBindError if refused else LDAPSocketReceiveError
-            raise kind(str(error)) from error
+
+    def _noted(self, kind: type[Exception]) -> Callable[[str], Exception]:
+        """Make errors of a kind; their text is the connection's last error, as ldap3 has it."""
+
+        def make(text: str) -> Exception:
+            self._connection.last_error = text
+            return kind(text)
+
+        return make
 
     def _log_in(self) -> dict[str, Any]:
         connection = self._connection
@@ -180,7 +174,7 @@ class _Login:
         try:
             authenticate_socket(sock, login)
         except BaseException as error:
-            if not transport_survives(error) or login.trailing_data:
+            if not login.leaves_usable(error) or login.trailing_data:
                 connection.strategy.close()
             raise
         finally:

@@ -14,8 +14,8 @@ import poplib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from saslwrap.errors import AuthenticationError, NegotiationError, UsageError
-from saslwrap.exchange import transport_survives
+from saslwrap.clients._login import closed_by_failure, no_tls_now, told_as
+from saslwrap.errors import UsageError
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols.pop3 import POP3Auth
 from saslwrap.sync import SASLSocket, authenticate_socket
@@ -55,14 +55,8 @@ class POP3(poplib.POP3):
                 "the client is logged in already, or closed: log in once, on a new one"
             )
         login = POP3Auth(mechanism)
-        try:
+        with told_as(poplib.error_proto), closed_by_failure(login, self.close):
             sealed = authenticate_socket(self.sock, login)
-        except BaseException as error:
-            if not transport_survives(error):
-                self.close()
-            if isinstance(error, AuthenticationError | NegotiationError):
-                raise poplib.error_proto(str(error)) from error
-            raise
         self.file.close()
         self.sock, self.file = cast("Any", sealed), sealed.makefile("rb")
         return login.text.encode()
@@ -73,7 +67,7 @@ class POP3(poplib.POP3):
         :raises UsageError: the client is logged in
         """
         if isinstance(self.sock, SASLSocket):
-            raise UsageError("STLS has to come before the login, not under its layer")
+            raise no_tls_now("STLS")
         return super().stls(*arguments, **options)
 
     def close(self) -> None:

@@ -18,16 +18,12 @@ from __future__ import annotations
 import smtplib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from saslwrap.clients._smtp import IN_CLEAR, LOGGED_IN, NO_TLS, NOT_OFFERED, refusal_code
-from saslwrap.errors import (
-    AuthenticationError,
-    MechanismUnavailableError,
-    NegotiationError,
-    SASLError,
-    UsageError,
-)
+from saslwrap.clients._login import closed_by_failure, no_tls_now, told_as
+from saslwrap.clients._smtp import IN_CLEAR, LOGGED_IN, NOT_OFFERED, refusal_code
+from saslwrap.errors import SASLError, UsageError
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols.smtp import SMTPAuth
 from saslwrap.sync import SASLSocket, authenticate_socket
@@ -71,12 +67,16 @@ class SMTP(smtplib.SMTP):
         """
         if self.sock is None:
             raise UsageError("the client is not connected: call connect() before the login")
-        self._refuse_behind_a_login(LOGGED_IN)
+        self._refuse_another_login()
         self.ehlo_or_helo_if_needed()
         if not self.has_extn("auth"):
             raise smtplib.SMTPNotSupportedError(NOT_OFFERED)
         login = SMTPAuth(mechanism)
-        with self._login_explained(login):
+        refused = partial(_refused, login)
+        with (
+            told_as(refused, smtplib.SMTPServerDisconnected),
+            closed_by_failure(login, self.close),
+        ):
             sealed = authenticate_socket(self.sock, login)
         self._begin_anew(sealed)
         return 235, login.text.encode()
@@ -89,22 +89,6 @@ class SMTP(smtplib.SMTP):
         if code != 250:
             self.close()
             raise smtplib.SMTPHeloError(code, text)
-
-    @contextmanager
-    def _login_explained(self, login: SMTPAuth) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            if not login.leaves_usable(error):
-                self.close()
-            if isinstance(error, UsageError | MechanismUnavailableError):
-                raise
-            if isinstance(error, AuthenticationError | NegotiationError):
-                words = str(error).encode()
-                raise smtplib.SMTPAuthenticationError(refusal_code(login), words) from error
-            if isinstance(error, SASLError | OSError):
-                raise smtplib.SMTPServerDisconnected(str(error)) from error
-            raise
 
     # what is smtplib's
 
@@ -121,7 +105,8 @@ class SMTP(smtplib.SMTP):
 
         :raises UsageError: the client is logged in
         """
-        self._refuse_behind_a_login(NO_TLS)
+        if isinstance(self.sock, SASLSocket):
+            raise no_tls_now("STARTTLS")
         return super().starttls(*arguments, **options)
 
     def auth(self, *arguments: Any, **options: Any) -> tuple[int, bytes]:
@@ -129,7 +114,7 @@ class SMTP(smtplib.SMTP):
 
         :raises UsageError: the client is logged in; no password was sent
         """
-        self._refuse_behind_a_login(LOGGED_IN)
+        self._refuse_another_login()
         answer = super().auth(*arguments, **options)
         self._login_due = False
         return answer
@@ -153,9 +138,13 @@ class SMTP(smtplib.SMTP):
         with _cause_named():
             return super().getreply()
 
-    def _refuse_behind_a_login(self, reason: str) -> None:
+    def _refuse_another_login(self) -> None:
         if isinstance(self.sock, SASLSocket):
-            raise UsageError(reason)
+            raise UsageError(LOGGED_IN)
+
+
+def _refused(login: SMTPAuth, text: str) -> smtplib.SMTPAuthenticationError:
+    return smtplib.SMTPAuthenticationError(refusal_code(login), text.encode())
 
 
 @contextmanager
