@@ -146,6 +146,13 @@ async def test_what_a_mechanism_misses_is_raised_as_it_is(server: IMAPServer) ->
         await authenticate(client, make_mechanism())
 
 
+async def test_a_time_out_of_the_system_s_is_a_lost_connection(server: IMAPServer) -> None:
+    async with connect(server.port) as client:
+        with pytest.raises(aioimaplib.Abort, match="no route"):
+            await authenticate(client, ToyMechanism(TimeoutError("no route")))
+        assert client.get_state() == "LOGOUT"
+
+
 async def test_a_second_login(server: IMAPServer) -> None:
     async with connect(server.port) as client:
         await authenticate(client, make_mechanism())

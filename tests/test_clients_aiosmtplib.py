@@ -188,6 +188,14 @@ async def test_what_a_mechanism_misses_is_raised_as_it_is() -> None:
             await authenticate(client, make_mechanism())
 
 
+async def test_a_time_out_of_the_system_s_is_a_lost_connection() -> None:
+    with serving(MailRoom()) as port:
+        async with connect(port) as client:
+            with pytest.raises(aiosmtplib.SMTPServerDisconnected, match="no route"):
+                await authenticate(client, ToyMechanism(TimeoutError("no route")))
+            await check_dead(client)
+
+
 async def test_what_has_no_place_behind_a_login(tls: TLSContexts) -> None:
     room = MailRoom(extra=b"250-STARTTLS\r\n250-AUTH PLAIN\r\n")
     with serving(room) as port:
