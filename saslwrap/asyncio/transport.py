@@ -113,7 +113,8 @@ class Wire(asyncio.Protocol):
         self.layer = layer
         self.protocol = protocol
         self.paused: bool = not transport.is_reading()
-        self.one_by_one = self.closing = False
+        self.one_by_one: bool = False
+        self.closing: bool = False
         self.former: list[asyncio.BaseProtocol] = []
         self.kept: list[object] = []
         self.undelivered: int = 0
