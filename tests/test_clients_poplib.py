@@ -65,6 +65,22 @@ def test_a_login_after_one_that_was_refused() -> None:
         client.quit()
 
 
+def test_a_refusal_with_more_behind_it_closes() -> None:
+    """Or the answers to the next commands would be those."""
+
+    def refuse(sock: socket.socket) -> None:
+        sock.sendall(b"+OK ready\r\n")
+        assert sock.recv(100).startswith(b"AUTH ")
+        sock.sendall(b"-ERR no\r\n+OK 1 20\r\n+OK")
+        wait(sock)
+
+    with serving(refuse) as port:
+        client = connect(port)
+        with pytest.raises(poplib.error_proto, match="refused DIGEST-MD5"):
+            client.authenticate_sasl(make_mechanism())
+        assert client.sock is None
+
+
 def test_stls_and_a_login_without_a_layer(tls: TLSContexts) -> None:
     def over_tls(sock: socket.socket) -> None:
         sock.sendall(b"+OK ready\r\n")

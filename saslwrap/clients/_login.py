@@ -42,12 +42,22 @@ def told_as(
 
 
 @contextmanager
-def closed_by_failure(login: Exchange, close: Callable[[], object]) -> Iterator[None]:
-    """Close the client of a login that fails, unless its transport is left usable."""
+def closed_by_failure(
+    login: Exchange, close: Callable[[], object], but: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Close the client of a login that fails, unless its transport is left usable.
+
+    It is not where the server said more behind its refusal: the answer to the next command would
+    be taken from that.
+
+    :param but: errors of the library that leave it usable, too
+    """
     try:
         yield
+    except but:
+        raise
     except BaseException as error:
-        if not login.leaves_usable(error):
+        if not login.leaves_usable(error) or login.trailing_data:
             close()
         raise
 

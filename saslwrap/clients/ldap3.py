@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from saslwrap.clients._ldap import Mechanisms, check_maker, make_login
 from saslwrap.clients._library import require
-from saslwrap.clients._login import no_tls_now, told_as
+from saslwrap.clients._login import closed_by_failure, no_tls_now, told_as
 from saslwrap.context import Buffer
 from saslwrap.errors import FrameTooLargeError, ProtocolError, UsageError
 from saslwrap.sync import SASLSocket, authenticate_socket
@@ -172,11 +172,8 @@ class _Login:
         first_id = connection.server.next_message_id()
         login = make_login(self._make_mechanism(), first_id)
         try:
-            authenticate_socket(sock, login)
-        except BaseException as error:
-            if not login.leaves_usable(error) or login.trailing_data:
-                connection.strategy.close()
-            raise
+            with closed_by_failure(login, connection.strategy.close):
+                authenticate_socket(sock, login)
         finally:
             for _ in range(first_id + 1, login.next_message_id):  # ldap3 goes on behind ours
                 connection.server.next_message_id()
