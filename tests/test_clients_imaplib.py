@@ -7,6 +7,7 @@ import imaplib
 import socket
 import struct
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -133,6 +134,21 @@ def test_an_interrupted_login_closes(server: IMAPServer) -> None:
     client = connect(server.port)
     with pytest.raises(KeyboardInterrupt):
         client.authenticate_sasl(ToyMechanism(KeyboardInterrupt()))
+    assert client.state == "LOGOUT"
+
+
+def test_a_login_that_is_interrupted_while_it_asks_for_capabilities_closes(
+    server: IMAPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go on with those that were said in clear."""
+
+    def interrupted() -> NoReturn:
+        raise KeyboardInterrupt
+
+    client = connect(server.port)
+    monkeypatch.setattr(client, "capability", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        client.authenticate_sasl(make_mechanism())
     assert client.state == "LOGOUT"
 
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from saslwrap.clients._input import Input
-from saslwrap.clients._login import no_tls_now, told_as
+from saslwrap.clients._login import closed_by_failure, no_tls_now, told_as
 from saslwrap.errors import SASLError, UsageError
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols.imap import IMAPAuthenticate
@@ -76,7 +76,8 @@ class IMAP4(imaplib.IMAP4):
         self.sock = cast("socket.socket", sealed)
         self.state = "AUTH"
         self.untagged_responses.clear()
-        self._ask_capabilities()
+        with closed_by_failure(login, self._end):
+            self._ask_capabilities()
         return "OK", [login.text.encode()]
 
     def _take_tag(self) -> str:
@@ -88,7 +89,6 @@ class IMAP4(imaplib.IMAP4):
     def _ask_capabilities(self) -> None:
         status, data = self.capability()
         if status != "OK" or not data[-1]:
-            self._end()
             raise self.error("the server did not say under the layer what it can do")
         self.capabilities = tuple(data[-1].decode("ascii", "replace").upper().split())
 
