@@ -135,7 +135,8 @@ def test_a_login_after_those_that_were_refused() -> None:
             assert isinstance(unmet.value.__cause__, NegotiationError)
             assert unmet.value.smtp_code == 501
             assert isinstance(client.sock, socket.socket)
-            assert client.mail(SENDER)[0] == 530
+            with pytest.raises(UsageError, match="log in before mail goes out in clear"):
+                client.mail(SENDER)
             client.authenticate_sasl(make_mechanism())
             client.sendmail(SENDER, RECIPIENT, TEXT)
         tap.wait_closed()
@@ -156,6 +157,40 @@ def test_a_mechanism_that_the_server_does_not_have() -> None:
         with pytest.raises(smtplib.SMTPAuthenticationError, match="refused TOY: 504"):
             client.authenticate_sasl(ToyMechanism(b""))
         client.authenticate_sasl(make_mechanism())
+
+
+def test_no_mail_behind_a_login_that_was_refused() -> None:
+    """Whoever forges the refusal would get it in clear."""
+    with serving(servers.refusing()) as port, Wiretap("127.0.0.1", port) as tap:
+        with connect(tap.port) as client:
+            with pytest.raises(smtplib.SMTPAuthenticationError):
+                client.authenticate_sasl(make_mechanism())
+            check_sends_no_mail(client)
+            assert client.noop()[0] == 250
+        tap.wait_closed()
+        assert b"QUIT" in tap.client_to_server
+        assert b"@" not in tap.client_to_server
+        assert b"hidden" not in tap.client_to_server
+
+
+def check_sends_no_mail(client: SMTP) -> None:
+    for command in (
+        lambda: client.sendmail(SENDER, RECIPIENT, TEXT),
+        lambda: client.rcpt(RECIPIENT),
+        lambda: client.data(TEXT),
+        lambda: client.vrfy(RECIPIENT),
+    ):
+        with pytest.raises(UsageError, match="log in before mail goes out in clear"):
+            command()
+
+
+def test_a_refusal_with_more_behind_it_closes() -> None:
+    """Or the answers to the next commands would be those."""
+    with serving(servers.refusing(b"535 no\r\n250 OK\r\n250 O")) as port:
+        client = connect(port)
+        with pytest.raises(smtplib.SMTPAuthenticationError, match="535"):
+            client.authenticate_sasl(make_mechanism())
+        check_dead(client)
 
 
 def test_an_interrupted_login_closes() -> None:
@@ -205,6 +240,31 @@ def test_a_new_connection_takes_a_new_login() -> None:
         check_sealed(tap, b"hidden", b"MAIL", b"mail FROM")
         assert len(tap.recordings) == 2
     assert [mail.content for mail in room.mails] == [TEXT]
+
+
+def test_a_mail_that_was_begun_does_not_go_on_over_a_new_connection() -> None:
+    with serving(MailRoom()) as port:
+        client = connect(port)
+        client.authenticate_sasl(make_mechanism())
+        client.mail(SENDER)
+        client.close()
+    with serving(servers.refusing()) as port, Wiretap("127.0.0.1", port) as tap:
+        client.connect("127.0.0.1", tap.port)
+        check_sends_no_mail(client)
+        client.quit()
+        tap.wait_closed()
+        assert b"DATA" not in tap.client_to_server.upper()
+        assert b"@" not in tap.client_to_server
+
+
+def test_503_is_no_login() -> None:
+    """smtplib takes it for one."""
+    already = servers.refusing(b"503 already\r\n")
+    with serving(already) as port, connect(port) as client:
+        with pytest.raises(smtplib.SMTPAuthenticationError, match="503"):
+            client.authenticate_sasl(make_mechanism())
+        assert client.login("alice", PASSWORD)[0] == 503
+        check_sends_no_mail(client)
 
 
 def test_a_new_connection_may_take_a_login_of_smtplib() -> None:
@@ -339,6 +399,7 @@ def test_a_server_without_auth() -> None:
         with pytest.raises(smtplib.SMTPNotSupportedError, match="does not offer AUTH"):
             client.authenticate_sasl(make_mechanism())
         assert client.has_extn("8bitmime")
+        check_sends_no_mail(client)
         client.close()
 
 

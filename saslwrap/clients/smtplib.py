@@ -9,8 +9,9 @@ its `starttls` switches, and so does the login. What `file` has read ahead by th
 that was asked, and is dropped. Under the layer both sides begin anew, with EHLO (RFC 4954 section
 4): what the server said in clear that it can do is forgotten.
 
-smtplib's clients may connect again, and are in clear then. One that was logged in sends no mail
-until it is again.
+smtplib's clients may connect again, and are in clear then. One that has begun a login sends nothing
+but what leads to one until it is logged in, over each connection anew: its `Gate` sees to that,
+in `send` and `getreply`, through which all goes that smtplib says and hears.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from __future__ import annotations
 import smtplib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
-from saslwrap.clients._login import closed_by_failure, no_tls_now, told_as
-from saslwrap.clients._smtp import IN_CLEAR, LOGGED_IN, NOT_OFFERED, refusal_code
+from saslwrap.clients._login import closed_by_failure, told_as
+from saslwrap.clients._smtp import NOT_OFFERED, Gate, refusal_code, refuse
 from saslwrap.errors import SASLError, UsageError
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols.smtp import SMTPAuth
@@ -47,13 +48,16 @@ class SMTP(smtplib.SMTP):
     helo_resp: bytes | None
     esmtp_features: dict[str, str]
 
-    _login_due = False  # before mail goes out: this client was logged in once
+    @cached_property
+    def _gate(self) -> Gate:
+        return Gate()
 
     def authenticate_sasl(self, mechanism: ClientMechanism) -> tuple[int, bytes]:
         """Log in, and go on under the layer that this brings; returns as `login` does.
 
         EHLO is said again. After a login that was refused in good form the client is in clear as
-        before, and another one may follow; after any other error it is closed.
+        before, and another one may follow; until one succeeds it sends no mail. After any other
+        error it is closed.
 
         :param mechanism: a new one, of the service `smtp`; a mechanism is used once
         :raises smtplib.SMTPAuthenticationError: the login was refused, or policy and offer do not
@@ -67,27 +71,27 @@ class SMTP(smtplib.SMTP):
         """
         if self.sock is None:
             raise UsageError("the client is not connected: call connect() before the login")
-        self._refuse_another_login()
+        login = SMTPAuth(mechanism)
+        self._gate.begin(self.sock)
         self.ehlo_or_helo_if_needed()
         if not self.has_extn("auth"):
             raise smtplib.SMTPNotSupportedError(NOT_OFFERED)
-        login = SMTPAuth(mechanism)
         refused = partial(_refused, login)
         with (
             told_as(refused, smtplib.SMTPServerDisconnected),
             closed_by_failure(login, self.close),
         ):
             sealed = authenticate_socket(self.sock, login)
-        self._begin_anew(sealed)
+        with closed_by_failure(login, self.close):
+            self._begin_anew(sealed)
         return 235, login.text.encode()
 
     def _begin_anew(self, sealed: SASLSocket) -> None:
         self.file.close()
         self.sock, self.file = cast("Any", sealed), None
-        self._login_due = True
+        self._gate.open(sealed)
         code, text = self.ehlo()
         if code != 250:
-            self.close()
             raise smtplib.SMTPHeloError(code, text)
 
     # what is smtplib's
@@ -105,42 +109,24 @@ class SMTP(smtplib.SMTP):
 
         :raises UsageError: the client is logged in
         """
-        if isinstance(self.sock, SASLSocket):
-            raise no_tls_now("STARTTLS")
+        refuse(self._gate.judge(self.sock, b"STARTTLS\r\n"))
         return super().starttls(*arguments, **options)
 
-    def auth(self, *arguments: Any, **options: Any) -> tuple[int, bytes]:
-        """Log in without a layer, as smtplib's, and its `login` through this.
-
-        :raises UsageError: the client is logged in; no password was sent
-        """
-        self._refuse_another_login()
-        answer = super().auth(*arguments, **options)
-        self._login_due = False
-        return answer
-
-    def mail(self, *arguments: Any, **options: Any) -> tuple[int, bytes]:
-        """Begin a mail, as smtplib's.
-
-        :raises UsageError: the client was logged in, has connected anew, and is not logged in
-        """
-        if self._login_due and self.sock is not None and not isinstance(self.sock, SASLSocket):
-            raise UsageError(IN_CLEAR)
-        return super().mail(*arguments, **options)
-
     def send(self, s: Any) -> None:
-        """Send octets."""
+        """Send octets.
+
+        :raises UsageError: a command that has no place before a login that is due, or behind one
+        """
+        refuse(self._gate.judge(self.sock, s))
         with _cause_named():
             super().send(s)
 
     def getreply(self) -> tuple[int, bytes]:
         """Read a reply."""
         with _cause_named():
-            return super().getreply()
-
-    def _refuse_another_login(self) -> None:
-        if isinstance(self.sock, SASLSocket):
-            raise UsageError(LOGGED_IN)
+            code, text = super().getreply()
+        self._gate.hear(self.sock, code)
+        return code, text
 
 
 def _refused(login: SMTPAuth, text: str) -> smtplib.SMTPAuthenticationError:
