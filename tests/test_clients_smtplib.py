@@ -7,6 +7,7 @@ import random
 import smtplib
 import socket
 from email.message import EmailMessage
+from typing import NoReturn
 
 import pytest
 
@@ -189,6 +190,20 @@ def test_a_refusal_with_more_behind_it_closes() -> None:
     with serving(servers.refusing(b"535 no\r\n250 OK\r\n250 O")) as port:
         client = connect(port)
         with pytest.raises(smtplib.SMTPAuthenticationError, match="535"):
+            client.authenticate_sasl(make_mechanism())
+        check_dead(client)
+
+
+def interrupted() -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def test_ehlo_before_the_login_that_is_interrupted_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer may come later, and would be taken for the next command's."""
+    with serving(MailRoom()) as port:
+        client = connect(port)
+        monkeypatch.setattr(client, "getreply", interrupted)
+        with pytest.raises(KeyboardInterrupt):
             client.authenticate_sasl(make_mechanism())
         check_dead(client)
 

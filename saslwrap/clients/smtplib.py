@@ -20,7 +20,7 @@ import smtplib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from saslwrap.clients._login import closed_by_failure, told_as
 from saslwrap.clients._smtp import NOT_OFFERED, Gate, refusal_code, refuse
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import socket
 
 __all__ = ["LMTP", "SMTP", "SMTP_SSL"]
+
+_GOOD_FORM: Final = (smtplib.SMTPHeloError, smtplib.SMTPNotSupportedError)
 
 
 class SMTP(smtplib.SMTP):
@@ -73,9 +75,10 @@ class SMTP(smtplib.SMTP):
             raise UsageError("the client is not connected: call connect() before the login")
         login = SMTPAuth(mechanism)
         self._gate.begin(self.sock)
-        self.ehlo_or_helo_if_needed()
-        if not self.has_extn("auth"):
-            raise smtplib.SMTPNotSupportedError(NOT_OFFERED)
+        with closed_by_failure(login, self.close, _GOOD_FORM):
+            self.ehlo_or_helo_if_needed()
+            if not self.has_extn("auth"):
+                raise smtplib.SMTPNotSupportedError(NOT_OFFERED)
         refused = partial(_refused, login)
         with (
             told_as(refused, smtplib.SMTPServerDisconnected),
