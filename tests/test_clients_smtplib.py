@@ -306,6 +306,24 @@ def test_a_new_connection_may_take_a_login_of_smtplib() -> None:
         client.close()
 
 
+def test_no_traceback_of_ours_shows_a_mail() -> None:
+    with serving(MailRoom()) as port, connect(port) as client:
+        client.authenticate_sasl(make_mechanism())
+        client.sock.sock.close()  # type: ignore[union-attr]
+        with pytest.raises(smtplib.SMTPServerDisconnected) as lost:
+            client.send(TEXT)
+    with serving(MailRoom()) as port:
+        client.connect("127.0.0.1", port)
+        with pytest.raises(UsageError) as refused:
+            client.send(TEXT)
+        client.close()
+    for caught in (lost, refused):
+        frames = [entry.frame for entry in caught.traceback]
+        ours = [frame for frame in frames if "saslwrap.clients" in frame.f_globals["__name__"]]
+        assert "send" in {frame.code.name for frame in ours}
+        assert "hidden" not in repr([frame.f_locals for frame in ours])
+
+
 # over TLS
 
 

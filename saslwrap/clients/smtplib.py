@@ -120,9 +120,12 @@ class SMTP(smtplib.SMTP):
 
         :raises UsageError: a command that has no place before a login that is due, or behind one
         """
-        refuse(self._gate.judge(self.sock, s))
-        with _cause_named():
-            super().send(s)
+        try:
+            refuse(self._gate.judge(self.sock, s))
+            with _cause_named():
+                super().send(s)
+        finally:
+            del s  # a traceback would show it
 
     def getreply(self) -> tuple[int, bytes]:
         """Read a reply."""
