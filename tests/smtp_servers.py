@@ -229,12 +229,17 @@ endless = saying(_endless)
 refuses_ehlo = saying(_refusing)
 
 
-def refusing(answer: bytes = b"535 no\r\n") -> Serve:
+def refusing(answer: bytes = b"535 no\r\n", features: bytes = CLEAR) -> Serve:
     """Refuse every login so; obey everything else."""
 
     def serve(sock: socket.socket) -> None:
-        greet(sock)
-        answers = {b"EHLO": CLEAR, b"AUTH": answer, b"DATA": b"354 go\r\n", b"QUIT": b"221 bye\r\n"}
+        sock.sendall(GREETING)
+        answers = {
+            b"EHLO": features,
+            b"AUTH": answer,
+            b"DATA": b"354 go\r\n",
+            b"QUIT": b"221 bye\r\n",
+        }
         with sock.makefile("rb") as lines:
             for line in lines:
                 sock.sendall(answers.get(line[:4].upper(), b"250 OK\r\n"))

@@ -101,8 +101,31 @@ async def test_addresses_and_text_beyond_ascii() -> None:
     assert "Schön!".encode() in mail.content
 
 
+class LocalClient(aiosmtplib.SMTP):
+    """Says LHLO, as LMTP has it (RFC 2033)."""
+
+    async def ehlo(self, **_: Any) -> aiosmtplib.SMTPResponse:
+        response = await self.execute_command(b"LHLO", NAME.encode())
+        self.last_ehlo_response = response
+        return response
+
+
+@pytest.mark.parametrize("start_tls", [None, False], ids=["LHLO before", "LHLO of the login"])
+async def test_a_client_of_one_s_own_that_speaks_lmtp(start_tls: bool | None) -> None:
+    room = MailRoom(service="lmtp")
+    with serving(room) as port:
+        async with LocalClient(
+            hostname=HOST, port=port, local_hostname=NAME, timeout=30, start_tls=start_tls
+        ) as client:
+            await authenticate(client, make_mechanism(service="lmtp"))
+            await client.sendmail(SENDER, RECIPIENT, TEXT)
+        await asyncio.sleep(0)
+    assert room.commands[0] == b"LHLO"
+    assert room.mails[0].content == TEXT
+
+
 async def test_what_it_is_built_on_is_there() -> None:
-    """Two private attributes, and others of no documented contract."""
+    """Three private attributes, and others of no documented contract."""
     with serving(MailRoom()) as port:
         async with connect(port) as client:
             protocol = client.protocol
@@ -112,6 +135,8 @@ async def test_what_it_is_built_on_is_there() -> None:
             assert protocol.transport.get_protocol() is protocol  # type: ignore[union-attr]
             assert isinstance(protocol._command_lock, asyncio.Lock)
             assert isinstance(protocol._buffer, bytearray)
+            assert protocol._response_pending is False
+            assert client.local_hostname == NAME
             assert not client.is_ehlo_or_helo_needed
             client.last_ehlo_response = aiosmtplib.SMTPResponse(250, "")
             assert client.esmtp_extensions == {}
@@ -119,10 +144,13 @@ async def test_what_it_is_built_on_is_there() -> None:
     source = inspect.getsource(SMTPProtocol)
     assert source.count("async with self._command_lock:") == 3  # execute_command, DATA, start_tls
     assert source.count("del self._buffer[:]") == 2  # the end of it; start_tls
-    assert "await self.mail(" in inspect.getsource(aiosmtplib.SMTP.sendmail)
-    assert "await self.protocol.start_tls(" in inspect.getsource(aiosmtplib.SMTP.starttls)
-    execute = inspect.getsource(aiosmtplib.SMTP.execute_command)
-    assert "await self.protocol.execute_command(" in execute
+    assert source.count("self.write(") == 4  # a command, DATA, the mail behind it, STARTTLS
+    assert source.count("self._response_pending = True") == 6  # before each; at first; to read
+    source = inspect.getsource(aiosmtplib.SMTP)
+    for name in ("execute_command", "execute_data_command", "start_tls"):
+        assert source.count(f"self.protocol.{name}(") == 1
+    assert "self.protocol.execute_command(" in inspect.getsource(aiosmtplib.SMTP.execute_command)
+    assert "self.protocol.execute_data_command(" in inspect.getsource(aiosmtplib.SMTP.data)
 
 
 @pytest.mark.parametrize("version", ["4.0.2", "5.1.1", "5.2.0", "6.0rc1"])
@@ -153,6 +181,8 @@ async def test_a_login_without_a_layer() -> None:
         async with connect(port) as client:
             await authenticate(client, make_mechanism(properties=SecurityProperties(0, 0)))
             assert not isinstance(client.transport, SASLTransport)
+            with pytest.raises(UsageError, match="one login a connection"):
+                await authenticate(client, make_mechanism(properties=SecurityProperties(0, 0)))
             await client.sendmail(SENDER, RECIPIENT, TEXT)
     assert room.mails[0].content == TEXT
 
@@ -170,7 +200,7 @@ async def test_a_login_after_those_that_were_refused() -> None:
             assert isinstance(unmet.value.__cause__, NegotiationError)
             assert unmet.value.code == 501
             assert client.is_connected
-            with pytest.raises(aiosmtplib.SMTPSenderRefused, match="530"):
+            with pytest.raises(UsageError, match="log in before mail goes out in clear"):
                 await client.mail(SENDER)
             await authenticate(client, make_mechanism())
             await client.sendmail(SENDER, RECIPIENT, TEXT)
@@ -178,6 +208,133 @@ async def test_a_login_after_those_that_were_refused() -> None:
         assert PASSWORD.encode() not in tap.client_to_server
         assert frame_lengths(behind_the_login(tap.recordings[0], Direction.CLIENT_TO_SERVER))
     assert room.mails[0].content == TEXT
+
+
+async def check_sends_no_mail(client: aiosmtplib.SMTP) -> None:
+    for command in (
+        client.sendmail(SENDER, RECIPIENT, TEXT),
+        client.rcpt(RECIPIENT),
+        client.data(TEXT),
+        client.vrfy(RECIPIENT),
+    ):
+        with pytest.raises(UsageError, match="log in before mail goes out in clear"):
+            await command
+
+
+async def test_no_mail_behind_a_login_that_was_refused() -> None:
+    """Whoever forges the refusal would get it in clear."""
+    with serving(servers.refusing()) as port, Wiretap("127.0.0.1", port) as tap:
+        async with connect(tap.port) as client:
+            with pytest.raises(aiosmtplib.SMTPAuthenticationError):
+                await authenticate(client, make_mechanism())
+            await check_sends_no_mail(client)
+            client.protocol.data_received(b"250 unasked\r\n")  # type: ignore[union-attr]
+            assert (await client.noop()).message == "OK"
+        await asyncio.to_thread(check_no_mail, tap)
+
+
+def check_no_mail(tap: Wiretap) -> None:
+    tap.wait_closed()
+    assert b"EHLO" in tap.client_to_server
+    for word in (b"@", b"DATA", b"hidden"):
+        assert word not in tap.client_to_server
+
+
+async def test_a_refusal_with_more_behind_it_closes() -> None:
+    with serving(servers.refusing(b"535 no\r\n250 OK\r\n250 O")) as port:
+        async with connect(port) as client:
+            with pytest.raises(aiosmtplib.SMTPAuthenticationError, match="535"):
+                await authenticate(client, make_mechanism())
+            await check_dead(client)
+
+
+@pytest.mark.parametrize("start_tls", [None, False], ids=["EHLO before", "EHLO of the login"])
+@pytest.mark.parametrize("features", [servers.CLEAR, b"250 localhost\r\n"], ids=["AUTH", "none"])
+async def test_mail_of_another_task_waits_for_a_login_that_is_refused(
+    start_tls: bool | None, features: bytes
+) -> None:
+    refusing = servers.refusing(features=features)
+    with serving(refusing) as port, Wiretap("127.0.0.1", port) as tap:
+        async with connect(tap.port, start_tls=start_tls) as client:
+            login = asyncio.create_task(authenticate(client, make_mechanism()))
+            await asyncio.sleep(0)
+            with pytest.raises(UsageError, match="log in before mail goes out in clear"):
+                await client.sendmail(SENDER, RECIPIENT, TEXT)
+            with pytest.raises(aiosmtplib.SMTPException):
+                await login
+        await asyncio.to_thread(check_no_mail, tap)
+
+
+async def test_a_mail_that_was_begun_does_not_go_on_over_a_new_connection() -> None:
+    with serving(MailRoom()) as port:
+        async with connect(port) as client:
+            await authenticate(client, make_mechanism())
+            await client.mail(SENDER)
+    with serving(servers.refusing()) as port, Wiretap("127.0.0.1", port) as tap:
+        await client.connect(port=tap.port, start_tls=False)
+        assert client.is_ehlo_or_helo_needed
+        client.last_ehlo_response = aiosmtplib.SMTPResponse(250, "")  # as if it needed no EHLO
+        with pytest.raises(UsageError, match="log in before mail goes out in clear"):
+            await client.data(TEXT)
+        await client.ehlo()
+        await check_sends_no_mail(client)
+        await client.quit()
+        await asyncio.to_thread(check_no_mail, tap)
+
+
+@pytest.mark.parametrize("method", ["PLAIN", "CRAM-MD5"])
+async def test_a_new_connection_may_take_a_login_of_aiosmtplib(method: str) -> None:
+    """That is as its user has asked."""
+
+    def without_a_layer(sock: socket.socket) -> None:
+        servers.greet(sock, b"250-localhost\r\n250 AUTH %s\r\n" % method.encode())
+        assert sock.recv(1000).startswith(b"AUTH ")
+        if method == "CRAM-MD5":
+            sock.sendall(b"334 PDFAbG9jYWxob3N0Pg==\r\n")
+            assert sock.recv(1000).startswith(b"YWxpY2Ug")  # "alice "
+        sock.sendall(b"235 fine\r\n")
+        assert sock.recv(1000) == b"MAIL FROM:<bob@example.com>\r\n"
+        sock.sendall(b"250 OK\r\n")
+
+    with serving(MailRoom()) as port:
+        async with connect(port) as client:
+            await authenticate(client, make_mechanism())
+    with serving(without_a_layer) as port:
+        await client.connect(port=port)
+        await client.login("alice", PASSWORD)
+        assert (await client.mail(SENDER)).code == 250
+        client.close()
+        await asyncio.sleep(0)
+
+
+async def test_ehlo_before_the_login_that_is_cancelled_closes() -> None:
+    """Its answer may come later, and would be taken for the next command's."""
+
+    def silent(sock: socket.socket) -> None:
+        sock.sendall(servers.GREETING)
+        wait(sock)
+
+    with serving(silent) as port:
+        async with connect(port, start_tls=False) as client:
+            login = asyncio.create_task(authenticate(client, make_mechanism()))
+            await asyncio.sleep(0.05)
+            login.cancel()
+            await asyncio.wait({login})
+            assert login.cancelled()
+            await check_dead(client)
+
+
+async def test_no_traceback_of_ours_shows_a_mail() -> None:
+    with serving(servers.refusing()) as port:
+        async with connect(port) as client:
+            with pytest.raises(aiosmtplib.SMTPAuthenticationError):
+                await authenticate(client, make_mechanism())
+            with pytest.raises(UsageError) as refused:
+                client.protocol.write(TEXT)  # type: ignore[union-attr]
+    frames = [entry.frame for entry in refused.traceback]
+    ours = [frame for frame in frames if "saslwrap.clients" in frame.f_globals["__name__"]]
+    assert ours
+    assert "hidden" not in repr([frame.f_locals for frame in ours])
 
 
 async def test_what_a_mechanism_misses_is_raised_as_it_is() -> None:
@@ -203,7 +360,7 @@ async def test_what_has_no_place_behind_a_login(tls: TLSContexts) -> None:
             await authenticate(client, make_mechanism())
             with pytest.raises(UsageError, match="before the login"):
                 await client.starttls(tls_context=tls.client)
-            with pytest.raises(UsageError, match="has a security layer"):
+            with pytest.raises(UsageError, match="one login a connection"):
                 await authenticate(client, make_mechanism())
             with pytest.raises(UsageError, match="one login a connection"):
                 await client.login("alice", PASSWORD)
