@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from importlib import metadata
+from threading import Event
 from typing import Any
 
 import aiosmtplib
@@ -27,6 +28,7 @@ from saslwrap import (
 )
 from saslwrap.asyncio import SASLTransport
 from saslwrap.clients.aiosmtplib import authenticate
+from saslwrap.mechanisms.digest_md5 import DigestMD5Client
 from saslwrap.testing.pairs import HOST, PASSWORD
 from tests import smtp_servers as servers
 from tests.conftest import TLSContexts
@@ -305,6 +307,34 @@ async def test_a_new_connection_may_take_a_login_of_aiosmtplib(method: str) -> N
         assert (await client.mail(SENDER)).code == 250
         client.close()
         await asyncio.sleep(0)
+
+
+class Waiting(DigestMD5Client):
+    """Waits in its thread."""
+
+    may_block = True
+    asked: Event
+    go: Event
+
+    def _step(self, message: bytes | None) -> bytes | None:
+        self.asked.set()
+        assert self.go.wait(20)
+        return super()._step(message)
+
+
+async def test_a_login_that_fails_late_does_not_close_the_next_connection() -> None:
+    mechanism = Waiting("alice", PASSWORD, service="smtp", host=HOST)
+    mechanism.asked, mechanism.go = Event(), Event()
+    with serving(servers.refusing()) as port:
+        async with connect(port) as client:
+            login = asyncio.create_task(authenticate(client, mechanism))
+            assert await asyncio.to_thread(mechanism.asked.wait, 20)
+            client.close()
+            await client.connect()
+            mechanism.go.set()
+            with pytest.raises(aiosmtplib.SMTPServerDisconnected):
+                await login
+            assert (await client.noop()).code == 250
 
 
 async def test_ehlo_before_the_login_that_is_cancelled_closes() -> None:

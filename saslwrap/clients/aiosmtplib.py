@@ -79,7 +79,7 @@ async def _log_in(client: Any, login: SMTPAuth) -> None:
         return Refused(refusal_code(login), text)
 
     protocol, guard = client.protocol, _Guard.of(client)
-    close = client.close
+    close = partial(_close, client, protocol)
     with closed_by_failure(login, close, (SMTPHeloError, SMTPNotSupported, Refused)):
         async with guard.turn_at(protocol):
             if not protocol.is_connected:
@@ -133,6 +133,12 @@ def _check_connection(client: Any, protocol: Any, transport: asyncio.Transport) 
     except SASLError as error:
         raise SMTPServerDisconnected(str(error)) from error
     raise SMTPServerDisconnected("the connection was lost during the login")
+
+
+def _close(client: Any, protocol: Any) -> None:
+    """Close this connection; where the client has another one by now, it was closed for that."""
+    if client.protocol is protocol:
+        client.close()
 
 
 class _Guard:
