@@ -126,7 +126,8 @@ class Word:
         plain = reader.octets() if reader.flag() else genuine
         token, encrypted = gss.wrap(plain, encrypt=reader.flag())
         came = reader.edited(token)
-        return cls(came, None if encrypted or came != token else plain)
+        is_bent = unrotated(came) != unrotated(token)
+        return cls(came, None if encrypted or is_bent else plain)
 
     @property
     def parts(self) -> tuple[int, int, bytes]:
@@ -134,6 +135,13 @@ class Word:
         if self.plain is None or len(self.plain) < 4:
             return 0, 0, b""
         return self.plain[0], int.from_bytes(self.plain[1:4], "big"), self.plain[4:]
+
+
+def unrotated(token: bytes) -> bytes:
+    """A token as it was before it was rotated: how far stands in clear (RFC 4121 section 4.2.5)."""
+    body = token[16:]
+    count = int.from_bytes(token[6:8], "big") % (len(body) or 1)
+    return token[:6] + token[8:16] + body[count:] + body[:count]
 
 
 def strongest(layers: int) -> int:
