@@ -48,7 +48,7 @@ CALLED_BY_ASYNCIO = {
 }
 
 #: In `mechanisms/`, but no mechanism.
-NO_MECHANISMS = {"__init__", "channel_binding", "gss", "names"}
+NO_MECHANISMS = {"__init__", "channel_binding", "forgetful", "gss", "names"}
 
 Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
