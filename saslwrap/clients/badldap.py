@@ -190,12 +190,15 @@ class _Network:
         :raises UsageError: there was no login
         :raises OSError: the connection has ended; a `SASLError` if a frame was wrong
         """
-        if not self._logged_in.is_set():
-            raise UsageError("this would go out in clear: call bind() first")
-        if self._ended:
-            raise self._reader.exception() or ConnectionResetError("the connection has ended")
-        self._writer.write(data)
-        await self._writer.drain()
+        try:
+            if not self._logged_in.is_set():
+                raise UsageError("this would go out in clear: call bind() first")
+            if self._ended:
+                raise self._reader.exception() or ConnectionResetError("the connection has ended")
+            self._writer.write(data)
+            await self._writer.drain()
+        finally:
+            data = b""  # no traceback is to show it
 
     async def close(self) -> None:
         self._writer.close()
