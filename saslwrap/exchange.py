@@ -85,6 +85,22 @@ def transport_survives(error: BaseException) -> bool:
     ) and not isinstance(error, ProtocolError | MutualAuthenticationError)
 
 
+def check_kind(mechanism: object, kind: type[object]) -> None:
+    """Refuse what cannot log in on this side, before a word is said for it.
+
+    :param kind: `ClientMechanism` or `ServerMechanism`
+    :raises UsageError: it is none; the text shows no more of it than its type
+    """
+    if not isinstance(mechanism, kind):
+        given = (
+            f"the class {mechanism.__name__}"
+            if isinstance(mechanism, type)
+            else f"a {type(mechanism).__name__}"
+        )
+        made = f"DigestMD5{kind.__name__.removesuffix('Mechanism')}(...)"
+        raise UsageError(f"the login takes a {kind.__name__}, as {made} makes, not {given}")
+
+
 def _interrupted() -> SASLError:
     return SASLError("the login was interrupted; connect anew")
 

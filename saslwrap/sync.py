@@ -147,8 +147,11 @@ class SASLSocket:
 
     def send(self, data: Buffer, flags: int = 0) -> int:
         """Seal and send all of `data`; return its length."""
-        self.sendall(data, flags)
-        return len(octets(data))
+        try:
+            self.sendall(data, flags)
+            return len(octets(data))
+        finally:
+            data = b""  # no traceback is to show it
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
         """Seal and send all of `data`.
@@ -157,23 +160,34 @@ class SASLSocket:
         :raises BrokenPipeError: an earlier send did not end well
         :raises ContextBusyError: another thread is sending
         """
-        _no_flags(flags)
-        with _only_one(self._sending, "sending to"):
-            self._send(data)
+        try:
+            _no_flags(flags)
+            with _only_one(self._sending, "sending to"):
+                self._send(data)
+        finally:
+            data = b""
 
     def _send(self, data: Buffer) -> None:
+        frames: list[Buffer] = []
+        try:
+            self._check_writable()
+            for batch in self._layer.batches(data):
+                with self._killed_by_a_failure():
+                    frames = self._layer.send_data(batch)
+                if frames:
+                    self._half_sent = self.context is not None
+                    self.sock.sendall(b"".join(frames))
+                    self._half_sent = False
+        finally:
+            data = batch = b""
+            frames.clear()
+
+    def _check_writable(self) -> None:
         if self._half_sent:
             raise BrokenPipeError(
                 "an earlier send failed after its data was sealed, so the peer misses a part of "
                 "the sequence; close this connection and open a new one"
             )
-        for batch in self._layer.batches(data):
-            with self._killed_by_a_failure():
-                frames = self._layer.send_data(batch)
-            if frames:
-                self._half_sent = self.context is not None
-                self.sock.sendall(b"".join(frames))
-                self._half_sent = False
 
     # the rest of a socket
 
@@ -316,7 +330,10 @@ class _SocketFile(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         self._check(able=self._writing)
-        return self._sock.send(data)
+        try:
+            return self._sock.send(data)
+        finally:
+            data = b""
 
     def fileno(self) -> int:
         return self._sock.fileno()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from saslwrap import (
 from saslwrap.clients.badldap import connect
 from saslwrap.mechanisms.channel_binding import tls_server_end_point
 from saslwrap.protocols.ldap_login import DowngradeError
+from saslwrap.protocols.ldap_messages import ResultCode, encode, result
 from saslwrap.testing.pairs import HOST
 from tests.bad_servers import (
     BAD_LOGINS,
@@ -51,6 +53,7 @@ from tests.ldap_clients import (
 from tests.peers.support import free_port
 from tests.peers.wiretap import Wiretap
 from tests.raw_server import serving
+from tests.test_shells_support import turns
 
 __all__ = ["tap"]
 
@@ -167,15 +170,21 @@ def secure_target(port: int, *, timeout: int = 20, **trust: Any) -> Any:
     )
 
 
+@pytest.fixture
+def certificate(tls: TLSContexts, tmp_path: Path) -> str:
+    """Where the certificate of `tls` is, for a target that trusts it."""
+    path = tmp_path / "certificate.pem"
+    path.write_text(ssl.DER_cert_to_PEM_cert(tls.certificate))
+    return str(path)
+
+
 async def test_over_tls_a_login_is_bound_and_asks_for_no_layer(
-    tls: TLSContexts, tmp_path: Path
+    tls: TLSContexts, certificate: str
 ) -> None:
-    certificate = tmp_path / "certificate.pem"
-    certificate.write_text(ssl.DER_cert_to_PEM_cert(tls.certificate))
     made = [Bound("alice", PASSWORD, service="ldap", host=HOST) for _ in range(2)]
     mechanisms = iter(made)
     with make_server(tls=tls.server, tls_at_once=True).in_thread() as server:
-        where = secure_target(server.port, cacert=str(certificate))
+        where = secure_target(server.port, cacert=certificate)
         connection = await connect(where, lambda: next(mechanisms))
         assert await connection.whoami() == ("u:alice", None)
         await connection.disconnect()
@@ -199,6 +208,60 @@ async def test_a_certificate_that_nobody_trusts(tls: TLSContexts) -> None:
 async def test_a_server_that_is_silent_about_tls() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(TimeoutError):
         await connect(secure_target(listener.getsockname()[1], timeout=1), mechanism)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let connections be made in the time that it takes the server to say something."""
+    connect_at_once = asyncio.open_connection
+
+    async def open_connection(*arguments: Any, **options: Any) -> Any:
+        reader, writer = await connect_at_once(*arguments, **options)
+        while not reader._buffer:  # type: ignore[attr-defined]
+            await turns()
+        return reader, writer
+
+    monkeypatch.setattr(asyncio, "open_connection", open_connection)
+
+
+@contextmanager
+def injecting(tls: TLSContexts) -> Iterator[tuple[int, list[int]]]:
+    """Speak for a server before its TLS begins; give its port, and what it hears first."""
+    heard: list[int] = []
+
+    def serve(sock: socket.socket) -> None:
+        sock.sendall(encode(1, "bindResponse", result(ResultCode.invalidCredentials)))
+        heard.extend(sock.recv(1, socket.MSG_PEEK))
+        with tls.server.wrap_socket(sock, server_side=True) as server:
+            server.recv(65536)
+
+    with serving(serve) as port:
+        yield port, heard
+
+
+@pytest.mark.usefixtures("patient")
+async def test_what_came_before_tls_is_not_taken_for_what_comes_inside(
+    tls: TLSContexts, certificate: str
+) -> None:
+    with injecting(tls) as (port, heard), pytest.raises(ProtocolError, match="where TLS was to"):
+        await connect(secure_target(port, cacert=certificate), mechanism)
+    assert heard == []
+
+
+async def test_a_reconnect_without_tls_is_at_its_end(
+    tls: TLSContexts, certificate: str, request: pytest.FixtureRequest
+) -> None:
+    with make_server(tls=tls.server, tls_at_once=True).in_thread() as server:
+        connection = await connect(secure_target(server.port, cacert=certificate), mechanism)
+        await connection.disconnect()
+    request.getfixturevalue("patient")
+    with injecting(tls) as (connection.target.port, heard):
+        with pytest.raises(ProtocolError, match="where TLS was to begin"):
+            await succeed(connection.connect())
+        with pytest.raises(OSError, match=r"(?i)closed|lost|reset"):
+            await succeed(connection.bind())
+        await connection.disconnect()
+    assert heard == []
 
 
 async def test_a_wrong_password(tap: Wiretap) -> None:

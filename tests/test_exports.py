@@ -22,6 +22,7 @@ INTERNAL = {
     "errors.py": {"one_line"},
     "context.py": {"InPlaceSealer", "InPlaceUnsealer", "Sealer", "Unsealer", "octets"},
     "mechanism.py": {"Mechanism"},
+    "exchange.py": {"check_kind"},
     "testing/plugin.py": {"pytest_addoption"},
     "mechanisms/digest_md5/ciphers.py": {"expand_des_key"},
     "mechanisms/digest_md5/context.py": {"DigestSealer", "DigestUnsealer", "padding_length"},
@@ -48,7 +49,7 @@ CALLED_BY_ASYNCIO = {
 }
 
 #: In `mechanisms/`, but no mechanism.
-NO_MECHANISMS = {"__init__", "channel_binding", "gss", "names"}
+NO_MECHANISMS = {"__init__", "channel_binding", "forgetful", "gss", "names"}
 
 Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -114,9 +114,12 @@ class SASLStream(ByteStream):
         :raises ClosedResourceError: after `aclose` or `send_eof`
         :raises BusyResourceError: another task is sending
         """
-        with self._sending:
-            await checkpoint_if_cancelled()
-            await self._send(item)
+        try:
+            with self._sending:
+                await checkpoint_if_cancelled()
+                await self._send(item)
+        finally:
+            item = b""  # no traceback is to show it
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive 1 to `max_bytes` octets of plaintext.
@@ -189,11 +192,14 @@ class SASLStream(ByteStream):
         return f"<SASLStream {self._layer!r}{state}>"
 
     async def _send(self, item: Buffer) -> None:
-        self._check_writable()
-        if self._eof_sent:
-            raise ClosedResourceError
-        for batch in self._layer.batches(item):
-            await self._send_batch(batch)
+        try:
+            self._check_writable()
+            if self._eof_sent:
+                raise ClosedResourceError
+            for batch in self._layer.batches(item):
+                await self._send_batch(batch)
+        finally:
+            item = batch = b""
 
     async def _send_batch(self, batch: Buffer) -> None:
         try:
@@ -202,12 +208,15 @@ class SASLStream(ByteStream):
             raise
         except SASLError as error:
             await self._break(error)
+        finally:
+            batch = b""
         if not frames:
             return await checkpoint()
         try:
             await self._transport.send(b"".join(frames))
         except BaseException as error:
             self._half_sent = self._layer.context is not None
+            frames.clear()  # they are plaintext, without a layer
             self._explain(error)
             raise
 

@@ -1,12 +1,26 @@
-"""A `StreamReader` that gives what came before a failure, and then the failure."""
+"""What is not to be had of a `StreamReader`: its read-ahead, and its failure at the end."""
 
 from __future__ import annotations
 
 import asyncio
 
 from saslwrap.errors import SASLError
+from saslwrap.properties import MAX_MAXBUF
 
-__all__ = ["SASLStreamReader"]
+__all__ = ["SASLStreamReader", "ended", "take"]
+
+
+def ended(reader: asyncio.StreamReader) -> bool:
+    """Whether the end was fed, read or not: `at_eof()` only tells it when all is read."""
+    return bool(reader._eof)  # type: ignore[attr-defined]
+
+
+async def take(reader: asyncio.StreamReader) -> bytes:
+    """Take what a reader holds, without waiting."""
+    if ended(reader):
+        return await reader.read()
+    reader.feed_data(b"\0")  # so that there is something, and `read` returns at once
+    return (await reader.read(MAX_MAXBUF))[:-1]
 
 
 class SASLStreamReader(asyncio.StreamReader):

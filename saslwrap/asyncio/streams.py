@@ -20,13 +20,12 @@ from contextlib import suppress
 from typing import Any, Final, TypeAlias, cast
 
 from saslwrap.asyncio.drive import drive
-from saslwrap.asyncio.reader import SASLStreamReader
+from saslwrap.asyncio.reader import SASLStreamReader, ended, take
 from saslwrap.asyncio.transport import SASLTransport, slide_under
 from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import SASLError
 from saslwrap.exchange import Exchange
 from saslwrap.mechanisms.channel_binding import channel_info
-from saslwrap.properties import MAX_MAXBUF
 
 __all__ = ["authenticate_streams", "open_connection", "start_sasl_streams", "start_server"]
 
@@ -81,7 +80,7 @@ async def _slide_under(
     protocol.connection_made(wire.above)  # ours, and new: it has not heard of a connection yet
     if getattr(former, "_paused", False):  # asyncio's own: the transport will resume this one
         protocol.pause_writing()
-    if _ended(reader):
+    if ended(reader):
         wire.layer.receive_data(await reader.read())
         wire.layer.receive_eof()
     else:
@@ -160,7 +159,7 @@ async def _log_in_again(
     """Log in under a layer. Frame by frame: only the login knows which the new layer's first is."""
 
     async def read() -> bytes:
-        if data := await _take(reader):
+        if data := await take(reader):
             return data
         transport.resume_reading()
         return await reader.read(LIMIT)
@@ -170,27 +169,14 @@ async def _log_in_again(
         if exchange.context is None:
             await _give_back(reader, exchange.trailing_data)
         else:
-            rest = exchange.trailing_data + await _take(reader)
+            rest = exchange.trailing_data + await take(reader)
             transport.rebind(exchange.context, trailing_data=rest)
-
-
-def _ended(reader: asyncio.StreamReader) -> bool:
-    """Whether the end was fed, read or not: `at_eof()` only tells it when all is read."""
-    return bool(reader._eof)  # type: ignore[attr-defined]
-
-
-async def _take(reader: asyncio.StreamReader) -> bytes:
-    """Take what a reader holds, without waiting."""
-    if _ended(reader):
-        return await reader.read()
-    reader.feed_data(b"\0")  # so that there is something, and `read` returns at once
-    return (await reader.read(MAX_MAXBUF))[:-1]
 
 
 async def _give_back(reader: asyncio.StreamReader, data: bytes) -> None:
     """Put octets back in front. After the end a reader takes none: `trailing_data` has them."""
-    if data and not _ended(reader):
-        reader.feed_data(data + await _take(reader))
+    if data and not ended(reader):
+        reader.feed_data(data + await take(reader))
 
 
 async def open_connection(

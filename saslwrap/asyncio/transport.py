@@ -284,12 +284,15 @@ class SASLTransport(asyncio.Transport):
         except SASLError as error:
             self._end_by(error)
             raise
+        finally:
+            data = b""  # no traceback is to show it
         if frames:
             wire.outbox.put(b"".join(frames))
 
     def writelines(self, list_of_data: Iterable[Buffer]) -> None:
         """Write them as one."""
-        self.write(b"".join(list_of_data))
+        list_of_data = [b"".join(list_of_data)]
+        self.write(list_of_data.pop())
 
     def write_eof(self) -> None:
         """Close the sending direction below; SASL has no message for it."""

@@ -172,8 +172,11 @@ class _Stream(ByteStream):
             return await self._stream.receive(max_bytes)
 
     async def send(self, item: bytes) -> None:
-        with self._remembering():
-            await self._stream.send(item)
+        try:
+            with self._remembering():
+                await self._stream.send(item)
+        finally:
+            item = b""  # no traceback is to show it
 
     async def send_eof(self) -> None:
         await self._stream.send_eof()

@@ -22,9 +22,10 @@ from copy import copy
 from typing import Any, Final, TypeAlias
 
 from saslwrap.asyncio import authenticate_streams
+from saslwrap.asyncio.reader import take
 from saslwrap.clients._ldap import Mechanisms, check_maker, make_login
 from saslwrap.clients._library import require
-from saslwrap.errors import AuthenticationError, NegotiationError, UsageError
+from saslwrap.errors import AuthenticationError, NegotiationError, ProtocolError, UsageError
 from saslwrap.protocols.ldap import LDAPBind
 
 __all__ = ["connect"]
@@ -149,10 +150,17 @@ class _Network:
     async def start_tls(self, target: Any) -> None:
         """Put TLS below, before anything was said.
 
+        What was read ahead would be taken for what comes inside TLS. Between the look at it and
+        the switch nothing more is read: nobody waits there.
+
+        :raises ProtocolError: the server sent something in clear
         :raises OSError: that failed; an `ssl.SSLError` or a `TimeoutError`
         """
         host = target.get_hostname_or_ip()
         context = target.get_ssl_context(ssl.PROTOCOL_TLS_CLIENT)
+        if await take(self._reader):
+            self._writer.transport.abort()
+            raise ProtocolError("the server sent something in clear, where TLS was to begin")
         await self._writer.start_tls(context, server_hostname=host)
 
     async def log_in(self, login: LDAPBind) -> None:
@@ -182,12 +190,15 @@ class _Network:
         :raises UsageError: there was no login
         :raises OSError: the connection has ended; a `SASLError` if a frame was wrong
         """
-        if not self._logged_in.is_set():
-            raise UsageError("this would go out in clear: call bind() first")
-        if self._ended:
-            raise self._reader.exception() or ConnectionResetError("the connection has ended")
-        self._writer.write(data)
-        await self._writer.drain()
+        try:
+            if not self._logged_in.is_set():
+                raise UsageError("this would go out in clear: call bind() first")
+            if self._ended:
+                raise self._reader.exception() or ConnectionResetError("the connection has ended")
+            self._writer.write(data)
+            await self._writer.drain()
+        finally:
+            data = b""  # no traceback is to show it
 
     async def close(self) -> None:
         self._writer.close()

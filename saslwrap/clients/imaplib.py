@@ -133,8 +133,11 @@ class IMAP4(imaplib.IMAP4):
 
     def send(self, data: Any) -> None:
         """Send octets."""
-        with self._failure_explained():
-            super().send(data)
+        try:
+            with self._failure_explained():
+                super().send(data)
+        finally:
+            data = b""  # no traceback is to show it
 
     def shutdown(self) -> None:
         """Close; again, it does nothing."""

@@ -91,8 +91,11 @@ class _Socket(SASLSocket):
             return super().recv(bufsize, flags)
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
-        with _of_one_text():
-            super().sendall(data, flags)
+        try:
+            with _of_one_text():
+                super().sendall(data, flags)
+        finally:
+            data = b""  # no traceback is to show it
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from saslwrap.errors import (
     UsageError,
 )
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
+from saslwrap.mechanisms.forgetful import forgetful
 from saslwrap.mechanisms.gss.credentials import GSSCredentials, Peer
 from saslwrap.mechanisms.gss.errors import is_said_by_kdc
 from saslwrap.mechanisms.gss.layer import best_ssf, make_context
@@ -121,6 +122,7 @@ class GSSSPNEGOClient(GSSSide, ClientMechanism):
 
     name = "GSS-SPNEGO"
 
+    @forgetful
     def __init__(
         self,
         username: str | None = None,
@@ -138,7 +140,6 @@ class GSSSPNEGOClient(GSSSide, ClientMechanism):
     ) -> None:
         super().__init__()
         self._credentials = GSSCredentials(username, password, credential_cache, keytab)
-        del password
         if authzid is not None:
             raise UsageError("GSS-SPNEGO cannot carry an authzid; GSSAPI can")
         self._peer = Peer(service, host, is_client=True)
@@ -260,6 +261,7 @@ class GSSSPNEGOServer(GSSSide, ServerMechanism):
 
     name = "GSS-SPNEGO"
 
+    @forgetful
     def __init__(
         self,
         username: str | None = None,
@@ -275,7 +277,6 @@ class GSSSPNEGOServer(GSSSide, ServerMechanism):
     ) -> None:
         super().__init__()
         self._credentials = GSSCredentials(username, password)
-        del password
         self._peer = Peer(service, host, is_client=False, bindings=tls_server_end_point)
         self._limits = _Limits(receive_limit, send_limit)
         self._properties = properties

@@ -24,6 +24,7 @@ from saslwrap.errors import (
     UsageError,
 )
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
+from saslwrap.mechanisms.forgetful import forgetful
 from saslwrap.mechanisms.gss.credentials import GSSCredentials, Peer
 from saslwrap.mechanisms.gss.layer import best_ssf, can_carry_layer, make_context
 from saslwrap.mechanisms.gss.provider import Flag, GSSContext
@@ -159,6 +160,7 @@ class GSSAPIClient(GSSSide, ClientMechanism):
 
     name = "GSSAPI"
 
+    @forgetful
     def __init__(
         self,
         username: str | None = None,
@@ -175,7 +177,6 @@ class GSSAPIClient(GSSSide, ClientMechanism):
     ) -> None:
         super().__init__()
         self._credentials = GSSCredentials(username, password, credential_cache, keytab)
-        del password
         self._peer = Peer(service, host, is_client=True)
         if authzid is not None:
             check_text("authzid", authzid)
@@ -280,6 +281,7 @@ class GSSAPIServer(GSSSide, ServerMechanism):
 
     name = "GSSAPI"
 
+    @forgetful
     def __init__(
         self,
         username: str | None = None,
@@ -294,7 +296,6 @@ class GSSAPIServer(GSSSide, ServerMechanism):
     ) -> None:
         super().__init__()
         self._credentials = GSSCredentials(username, password)
-        del password
         self._peer = Peer(service, host, is_client=False, bindings=tls_server_end_point)
         _check_assumed(assume_maxbuf)
         self._properties = properties

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from typing import ClassVar
 
 from saslwrap.errors import AuthenticationError, NegotiationError, ProtocolError, SASLError
-from saslwrap.exchange import Event, Script, Send, transport_survives
+from saslwrap.exchange import Event, Script, Send, check_kind, transport_survives
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols._lines import Lines
 from saslwrap.protocols._texts import STRONGER, STRONGER_OVER_TLS
@@ -38,6 +38,7 @@ class LineLogin(Lines):
     _peer = "server"
 
     def __init__(self, mechanism: ClientMechanism, initial_response: bool) -> None:
+        check_kind(mechanism, ClientMechanism)
         super().__init__(mechanism)
         self._client = mechanism
         self._initial_response = initial_response

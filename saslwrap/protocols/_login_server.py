@@ -23,7 +23,7 @@ from saslwrap.errors import (
     UsageError,
     one_line,
 )
-from saslwrap.exchange import Event, Script, Send
+from saslwrap.exchange import Event, Script, Send, check_kind
 from saslwrap.mechanism import ServerMechanism
 from saslwrap.protocols._lines import Lines
 
@@ -145,7 +145,9 @@ class LineLoginServer(Lines):
             raise (yield from self._told(ProtocolError(uncalled)))
         message = None if initial is None else (yield from self._first(initial))
         try:
-            self._set_mechanism(make())
+            mechanism = make()
+            check_kind(mechanism, ServerMechanism)
+            self._set_mechanism(mechanism)
         except SASLError as error:
             failure = error
         else:

@@ -40,7 +40,7 @@ class IMAPAuthenticate(LineLogin):
     :param tag: of the command; another one for each command of a connection
     :param initial_response: whether the server has the capability SASL-IR: a first message of the
         mechanism then travels with the command, and saves a round trip
-    :raises UsageError: the tag is none
+    :raises UsageError: the tag is none, or the mechanism none of a client
 
     :ivar status: OK, NO or BAD, once the server has said so
     :ivar code: the response code of that, as AUTHENTICATIONFAILED (RFC 5530); None without

@@ -33,7 +33,7 @@ from saslwrap.errors import (
     one_line,
 )
 from saslwrap.errors import UnacceptableSuccessError as UnacceptableSuccessError
-from saslwrap.exchange import Event, Exchange, Script, Send, transport_survives
+from saslwrap.exchange import Event, Exchange, Script, Send, check_kind, transport_survives
 from saslwrap.mechanism import ClientMechanism, Mechanism, ServerMechanism
 from saslwrap.protocols._texts import STRONGER, STRONGER_OVER_TLS
 from saslwrap.protocols.ldap_messages import (
@@ -97,10 +97,11 @@ class LDAPBind(_Bind):
 
     :param mechanism: a new one; a mechanism is used once
     :param message_id: of the first bindRequest; each further one has the next
-    :raises UsageError: the message id is not in 1..2147483647
+    :raises UsageError: the message id is not in 1..2147483647; the mechanism is none of a client
     """
 
     def __init__(self, mechanism: ClientMechanism, message_id: int = 1) -> None:
+        check_kind(mechanism, ClientMechanism)
         super().__init__(mechanism)
         if not 0 < message_id <= MAX_MESSAGE_ID:
             raise UsageError(f"message_id={message_id} is not in 1..{MAX_MESSAGE_ID}")
@@ -329,7 +330,9 @@ class LDAPBindServer(_Bind):
             yield from self._refuse(ResultCode.authMethodNotSupported, error, text)
         self._chosen = name
         try:
-            return self._set_mechanism(self._factories[name]())
+            mechanism = self._factories[name]()
+            check_kind(mechanism, ServerMechanism)
+            return self._set_mechanism(mechanism)
         except SASLError as error:
             failure = error
         yield from self._tell(failure)

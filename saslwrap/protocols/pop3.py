@@ -38,6 +38,7 @@ class POP3Auth(LineLogin):
     :param initial_response: whether a first message of the mechanism travels with the command, and
         saves a round trip. A server that announces SASL in its CAPA takes it. One that would make
         the command longer than 255 octets (RFC 2449 section 4) waits for the server's turn
+    :raises UsageError: the mechanism is none of a client
 
     :ivar status: `+OK` or `-ERR`, once the server has said so
     :ivar code: the response code of that, as AUTH or SYS/TEMP (RFC 3206); None without

@@ -40,6 +40,7 @@ class SieveAuthenticate(LineLogin, Strings):
     :param mechanism: a new one; a mechanism is used once
     :param initial_response: whether a first message of the mechanism travels with the command, and
         saves a round trip. Every server takes it
+    :raises UsageError: the mechanism is none of a client
 
     :ivar status: OK or NO, once the server has said so
     :ivar code: the response code of that, as AUTH-TOO-WEAK; None without

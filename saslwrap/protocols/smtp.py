@@ -39,6 +39,7 @@ class SMTPAuth(LineLogin):
     :param initial_response: whether a first message of the mechanism travels with the command, and
         saves a round trip. One that would make the command longer than 512 octets (RFC 5321 section
         4.5.3.1.4) waits for the server's turn
+    :raises UsageError: the mechanism is none of a client
 
     :ivar status: three digits, `235` for success, once the server has said so
     :ivar code: the enhanced status code of that, as `5.7.8` (RFC 3463); None without

@@ -23,7 +23,9 @@ NAMES = "saslwrap/mechanisms/names.py"
 NEGOTIATION = "saslwrap/mechanisms/digest_md5/negotiation.py"
 PROPERTIES = "saslwrap/properties.py"
 SERVER = "saslwrap/mechanisms/digest_md5/server.py"
+SYNC = "saslwrap/sync.py"
 TOKENS = "saslwrap/mechanisms/digest_md5/context.py"
+TRANSPORT = "saslwrap/asyncio/transport.py"
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ GUARDS: list[tuple[str, Guard]] = [
         S + "4_send_cancelled_before_it_began_breaks_nothing[asyncio-rc4]",
         Guard(
             ANYIO,
-            "await checkpoint_if_cancelled()\n            await self._send(item)",
+            "await checkpoint_if_cancelled()\n                await self._send(item)",
             "await self._send(item)",
         ),
     ),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from tests.attacks.guard import ANYIO, LAYER, Guard
+from tests.attacks.guard import ANYIO, LAYER, SYNC, TRANSPORT, Guard
 
 __all__ = ["GUARDS"]
 
 STREAMS = "saslwrap/asyncio/streams.py"
 DRIVE = "saslwrap/asyncio/drive.py"
-SYNC = "saslwrap/sync.py"
-TRANSPORT = "saslwrap/asyncio/transport.py"
 F = "test_f_transition.py::test_f"
 
 TRAILING = "replacement.receive_data(trailing_data)"

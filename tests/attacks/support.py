@@ -10,9 +10,10 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event
+from types import TracebackType
 from typing import Any, SupportsIndex, TypeVar, cast
 
 import pytest
@@ -323,3 +324,15 @@ def work_of(layer: SecurityLayer) -> int:
     buffer = layer._decoder._buffer
     assert isinstance(buffer, CountingBuffer)
     return buffer.work
+
+
+def buffers_in(traceback: TracebackType | None) -> Iterator[bytes]:
+    """Each buffer in a local of a frame of the package, as octets."""
+    while traceback:
+        if "saslwrap" in traceback.tb_frame.f_globals.get("__name__", ""):
+            for value in traceback.tb_frame.f_locals.values():
+                for item in value if isinstance(value, list | tuple) else (value,):
+                    if isinstance(item, bytes | bytearray | memoryview):
+                        with suppress(ValueError):  # a view that was released
+                            yield bytes(item)
+        traceback = traceback.tb_next

@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from traceback import extract_tb
-from types import TracebackType
 from weakref import ref
 
 import pytest
@@ -23,6 +21,7 @@ from tests.attacks.support import (
     Forger,
     Gate,
     between_frames,
+    buffers_in,
     every_protection,
     frame,
     held_inside,
@@ -227,18 +226,6 @@ def test_g5_close_drops_the_keys(protection: str) -> None:
     kept: list[ref[object]] = [ref(sealer_of(context)), ref(unsealer_of(context))]
     context.close()
     assert [reference() for reference in kept] == [None, None]
-
-
-def buffers_in(traceback: TracebackType | None) -> Iterator[bytes]:
-    """Each buffer in a local of a frame of the package, as octets."""
-    while traceback:
-        if "saslwrap" in traceback.tb_frame.f_globals.get("__name__", ""):
-            for value in traceback.tb_frame.f_locals.values():
-                for item in value if isinstance(value, list | tuple) else (value,):
-                    if isinstance(item, bytes | bytearray | memoryview):
-                        with suppress(ValueError):  # a view that was released
-                            yield bytes(item)
-        traceback = traceback.tb_next
 
 
 def keys_of(protection: str) -> list[bytes]:

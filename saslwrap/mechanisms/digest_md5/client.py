@@ -34,6 +34,7 @@ from saslwrap.mechanisms.digest_md5.messages import (
 )
 from saslwrap.mechanisms.digest_md5.names import check_nonce, digest_uri
 from saslwrap.mechanisms.digest_md5.negotiation import Protection, allowed, choose
+from saslwrap.mechanisms.forgetful import forgetful
 from saslwrap.mechanisms.names import check_text, is_encodable, require_str
 from saslwrap.properties import QOP, SecurityProperties
 
@@ -64,6 +65,7 @@ class DigestMD5Client(ClientMechanism):
 
     name = "DIGEST-MD5"
 
+    @forgetful
     def __init__(
         self,
         username: str,
@@ -80,7 +82,6 @@ class DigestMD5Client(ClientMechanism):
     ) -> None:
         super().__init__()
         self._password = password
-        del password  # an error's traceback shall not show it
         require_md5()
         check_text("username", username)
         check_text("realm", realm or "", may_be_empty=True)

@@ -13,8 +13,7 @@ __all__ = ["GSSSide"]
 class GSSSide(Mechanism):
     """One side. It holds a password, and the GSS context, for no longer than the login takes.
 
-    A constructor drops the password as soon as `_credentials` has it: an error's traceback shall
-    not show it.
+    The constructors are `forgetful` of the password.
 
     :raises MechanismUnavailableError: the extra is not installed
     """

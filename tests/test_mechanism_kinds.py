@@ -1,0 +1,91 @@
+"""A login takes a mechanism of its own side, and says so before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from saslwrap.clients._ldap import make_login
+from saslwrap.errors import UsageError
+from saslwrap.exchange import Exchange, NeedData, Send
+from saslwrap.mechanisms.digest_md5 import DigestMD5Client, DigestMD5Server
+from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
+from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer
+from saslwrap.protocols.ldap_login import LDAPLogin
+from saslwrap.protocols.ldap_messages import encode
+from saslwrap.protocols.pop3 import POP3Auth, POP3AuthServer
+from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
+from saslwrap.protocols.smtp import SMTPAuth, SMTPAuthServer
+
+SECRET = "s3cret-Pa55"
+SASL = {"mechanism": b"DIGEST-MD5"}
+BIND = {"version": 3, "name": b"", "authentication": ("sasl", SASL)}
+
+
+def client() -> DigestMD5Client:
+    return DigestMD5Client("alice", SECRET, service="ldap", host="localhost")
+
+
+def server() -> DigestMD5Server:
+    return DigestMD5Server(lambda *_: SECRET, service="ldap", host="localhost", realms=["r"])
+
+
+@pytest.mark.parametrize(
+    "login", [IMAPAuthenticate, LDAPBind, POP3Auth, SieveAuthenticate, SMTPAuth]
+)
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (DigestMD5Client, r"as DigestMD5Client\(...\) makes, not the class DigestMD5Client"),
+        (server(), "not a DigestMD5Server"),
+        (SECRET, "not a str"),
+        (b"", "not a bytes"),
+        (None, "not a NoneType"),
+        (object(), "not a object"),
+    ],
+)
+def test_a_client_takes_a_clients_mechanism(login: Any, given: object, words: str) -> None:
+    with pytest.raises(UsageError, match=f"takes a ClientMechanism.*{words}") as caught:
+        login(given)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [DigestMD5Client, server(), SECRET, b"", None, [server()]])
+def test_a_client_that_may_choose_does_too(given: Any) -> None:
+    for make in (make_login, LDAPLogin):
+        with pytest.raises(UsageError, match="candidates takes one mechanism or more, made"):
+            make(given, 1)
+
+
+@pytest.mark.parametrize(
+    ("make_login_server", "command"),
+    [
+        (IMAPAuthenticateServer, b"a1 AUTHENTICATE DIGEST-MD5\r\n"),
+        (LDAPBindServer, encode(1, "bindRequest", BIND)),
+        (POP3AuthServer, b"AUTH DIGEST-MD5\r\n"),
+        (SieveAuthenticateServer, b'AUTHENTICATE "DIGEST-MD5"\r\n'),
+        (SMTPAuthServer, b"AUTH DIGEST-MD5\r\n"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (client, "not a DigestMD5Client"),
+        (lambda: DigestMD5Server, "not the class DigestMD5Server"),
+        (lambda: None, "not a NoneType"),
+    ],
+)
+def test_a_server_takes_a_servers_mechanism(
+    make_login_server: Any, command: bytes, make: Callable[[], object], words: str
+) -> None:
+    exchange: Exchange = make_login_server({"DIGEST-MD5": make})
+    assert exchange.advance() == NeedData()
+    exchange.receive_data(command)
+    answer = exchange.advance()
+    assert isinstance(answer, Send)
+    assert b"nonce" not in answer.data
+    assert b"NoneType" not in answer.data
+    with pytest.raises(UsageError, match=f"takes a ServerMechanism.*{words}"):
+        exchange.advance()
