@@ -40,7 +40,7 @@ ENTRIES = {"dc=example,dc=com": {"objectClass": ["domain"], "dc": ["example"]}}
 COLLECTIONS = ("clients", "mechanisms", "protocols")
 
 #: What the mechanisms share among themselves.
-INTERNAL = {"saslwrap.mechanisms.gss", "saslwrap.mechanisms.names"}
+INTERNAL = {f"saslwrap.mechanisms.{name}" for name in ("forgetful", "gss", "names")}
 
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FENCE = re.compile(r"^ *(?:```+|~~~+|:::+)(?!{literalinclude})(.*)$", re.MULTILINE)
