@@ -26,7 +26,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import NoReturn, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 from saslwrap.context import Buffer, SecurityContext, octets
 from saslwrap.errors import (
@@ -85,20 +85,24 @@ def transport_survives(error: BaseException) -> bool:
     ) and not isinstance(error, ProtocolError | MutualAuthenticationError)
 
 
-def check_kind(mechanism: object, kind: type[object]) -> None:
-    """Refuse what cannot log in on this side, before a word is said for it.
+_KINDS: Final = {
+    "ClientMechanism": "a ClientMechanism, as DigestMD5Client(...) makes",
+    "ServerMechanism": "a ServerMechanism, as DigestMD5Server(...) makes",
+    "Exchange": "an Exchange, as LDAPBind(mechanism) makes",
+}
 
-    :param kind: `ClientMechanism` or `ServerMechanism`
+
+def check_kind(given: object, kind: type[object]) -> None:
+    """Refuse what cannot log in, or not on this side, before a word is said for it.
+
+    :param kind: `ClientMechanism`, `ServerMechanism` or `Exchange`
     :raises UsageError: it is none; the text shows no more of it than its type
     """
-    if not isinstance(mechanism, kind):
-        given = (
-            f"the class {mechanism.__name__}"
-            if isinstance(mechanism, type)
-            else f"a {type(mechanism).__name__}"
-        )
-        made = f"DigestMD5{kind.__name__.removesuffix('Mechanism')}(...)"
-        raise UsageError(f"the login takes a {kind.__name__}, as {made} makes, not {given}")
+    if not isinstance(given, kind):
+        named = f"a {type(given).__name__}"
+        if isinstance(given, type):
+            named = f"the class {given.__name__}"
+        raise UsageError(f"the login takes {_KINDS[kind.__name__]}, not {named}")
 
 
 def _interrupted() -> SASLError:

@@ -52,6 +52,7 @@ class SecurityLayer:
     """Seals and frames outbound data; takes frames apart and unseals inbound data.
 
     :param context: the context of the completed login; the layer is then its only user
+    :raises UsageError: it is none
     """
 
     __slots__ = (
@@ -65,6 +66,12 @@ class SecurityLayer:
     )
 
     def __init__(self, context: SecurityContext) -> None:
+        if not isinstance(context, SecurityContext):
+            raise UsageError(
+                "a layer takes a SecurityContext, the `context` of a mechanism that is complete; "
+                f"this is {type(context).__name__}. Where it is None the login brought no layer: "
+                "go on without one"
+            )
         self.context: Final = context
         self._decoder = FrameDecoder(context.local_maxbuf)
         self._plaintext = b""  # of the frame that is being read, from _offset on

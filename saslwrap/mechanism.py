@@ -69,7 +69,7 @@ class Mechanism(ABC):
         :raises UsageError: after the first step
         """
         if self._started:
-            raise UsageError("bind_channel comes before the first step; a mechanism is used once")
+            raise UsageError("a mechanism is used once, and this one has begun: make a new one")
         self._channel = info
 
     def step(self, message: Buffer | None) -> bytes | None:

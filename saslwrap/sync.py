@@ -12,7 +12,9 @@ has to go out, so a `send` that does not end well leaves the socket broken for w
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import socket
 import ssl
 import threading
@@ -22,7 +24,7 @@ from typing import Any, BinaryIO, Final
 
 from saslwrap.context import Buffer, SecurityContext, octets
 from saslwrap.errors import ContextBusyError, SASLError, UsageError
-from saslwrap.exchange import Done, Exchange, NeedData, Send, Step
+from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, check_kind
 from saslwrap.layer import ClearLayer, Layer, SecurityLayer, next_layer
 from saslwrap.mechanisms.channel_binding import channel_info
 from saslwrap.properties import MAX_MAXBUF
@@ -58,6 +60,7 @@ class SASLSocket:
         """Log in over this socket: see `authenticate_socket`."""
         with _only_one(self._sending, "sending to"), _only_one(self._receiving, "receiving from"):
             tls = self.sock if isinstance(self.sock, ssl.SSLSocket) else None
+            check_kind(exchange, Exchange)
             exchange.begin(received)
             try:
                 exchange.bind_channel(channel_info(tls))
@@ -105,6 +108,7 @@ class SASLSocket:
         :raises BlockingIOError: the same, on a socket that does not wait (`SSLWantReadError` over
             TLS)
         :raises ContextBusyError: another thread is receiving
+        :raises OSError: this side has closed it (`EBADF`)
         """
         _no_flags(flags)
         if bufsize < 0:
@@ -140,6 +144,7 @@ class SASLSocket:
         return data
 
     def _read(self, max_bytes: int) -> bytes:
+        self._check_open()
         with self._killed_by_a_failure():
             return self._layer.read(max_bytes)
 
@@ -170,6 +175,7 @@ class SASLSocket:
     def _send(self, data: Buffer) -> None:
         frames: list[Buffer] = []
         try:
+            self._check_open()
             self._check_writable()
             for batch in self._layer.batches(data):
                 with self._killed_by_a_failure():
@@ -181,6 +187,11 @@ class SASLSocket:
         finally:
             data = batch = b""
             frames.clear()
+
+    def _check_open(self) -> None:
+        """Raise what a closed socket does. What broke the layer before counts more."""
+        if self._closed and not self._files and (self.context is None or not self.context.failed):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     def _check_writable(self) -> None:
         if self._half_sent:

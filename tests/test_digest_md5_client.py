@@ -587,7 +587,7 @@ def test_no_layer_is_left_to_tls() -> None:
 def test_the_channel_is_told_before_the_first_step() -> None:
     client = make()
     client.step(None)
-    with pytest.raises(UsageError, match="before the first step"):
+    with pytest.raises(UsageError, match="make a new one"):
         client.bind_channel(ChannelInfo(external_ssf=256))
 
 

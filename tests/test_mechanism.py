@@ -174,7 +174,7 @@ def test_the_channel_is_told_before_the_first_step() -> None:
     mechanism.bind_channel(info)
     assert mechanism._channel == info
     mechanism.step(None)
-    with pytest.raises(UsageError, match="before the first step"):
+    with pytest.raises(UsageError, match="make a new one"):
         mechanism.bind_channel(ChannelInfo())
     assert mechanism._channel == info
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,9 @@ def used() -> Exchange:
 
 
 refused = pytest.raises(UsageError, match="a mechanism is used once")
+no_exchange = pytest.raises(
+    UsageError, match=r"takes an Exchange, as LDAPBind\(mechanism\) makes, not"
+)
 
 
 def test_over_a_socket() -> None:
@@ -101,3 +105,55 @@ def test_an_exchange_of_another_login_takes_nothing_and_gives_nothing() -> None:
             authenticate_socket(sealed, exchange, received=HANDED_IN)
         assert HANDED_IN not in exchange.trailing_data
         assert sealed.recv(100) == MORE
+
+
+NO_EXCHANGE = [ToyMechanism(b"first"), ToyExchange, "LDAP", None]
+
+
+def kind(given: object) -> str:
+    return type(given).__name__
+
+
+@pytest.mark.parametrize("given", NO_EXCHANGE, ids=kind)
+def test_no_exchange_over_a_socket(given: Any) -> None:
+    here, there = socket.socketpair()
+    with here, there, no_exchange:
+        authenticate_socket(here, given)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("given", NO_EXCHANGE, ids=kind)
+async def test_no_exchange_over_a_stream(given: Any) -> None:
+    here, _ = memory_stream_pair()
+    with no_exchange:
+        await authenticate(here, given)
+    assert not here.closed
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("given", NO_EXCHANGE, ids=kind)
+async def test_no_exchange_over_asyncio(given: Any) -> None:
+    here, there = socket.socketpair()
+    with there:
+        reader, writer = await asyncio.open_connection(sock=here)
+        with no_exchange:
+            await saslwrap.asyncio.authenticate_streams(reader, writer, given)
+        transport: Any = writer.transport
+        with no_exchange:
+            await saslwrap.asyncio.authenticate_transport(transport, asyncio.Protocol(), given)
+        assert not writer.is_closing()
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("given", [None, ToyMechanism(b"first"), "context"], ids=kind)
+async def test_no_context_over_asyncio(given: Any) -> None:
+    here, there = socket.socketpair()
+    with there:
+        _, writer = await asyncio.open_connection(sock=here)
+        transport: Any = writer.transport
+        with pytest.raises(UsageError, match=r"a layer takes a SecurityContext.*go on without"):
+            saslwrap.asyncio.start_sasl(transport, asyncio.Protocol(), given)
+        writer.close()
+        await writer.wait_closed()

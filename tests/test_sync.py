@@ -493,7 +493,7 @@ def test_closing_drops_the_keys_and_ends_the_peer(pair: Sealed) -> None:
     assert client.fileno() == -1
     assert to_end(server) == b"last words"
     for call in (lambda: client.recv(1), lambda: client.sendall(b"x"), client.pending):
-        with pytest.raises(UsageError, match="closed"):
+        with pytest.raises(OSError, match="Bad file descriptor"):
             call()
 
 
@@ -564,6 +564,9 @@ def test_an_error_comes_after_what_was_good_and_stays(by_hand: ByHand, fault: st
         texts.add(str(caught.value))
     assert len(texts) == 1
     assert client.fileno() == -1
+    client.close()
+    with pytest.raises(kind):
+        client.recv(100)
     server.settimeout(PATIENCE)
     with suppress(ConnectionResetError):  # as it had not read all
         assert server.recv(1) == b""

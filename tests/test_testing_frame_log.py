@@ -296,7 +296,7 @@ def test_a_watched_mechanism_passes_its_channel_on() -> None:
     client = FrameLog().watch_mechanism(pair.client)
     client.bind_channel(ChannelInfo(external_ssf=256))
     connect_mechanisms(client, pair.server)
-    with pytest.raises(UsageError, match="before the first step"):
+    with pytest.raises(UsageError, match="make a new one"):
         client.bind_channel(ChannelInfo())
 
 

@@ -46,7 +46,7 @@ from anyio.streams.tls import TLSAttribute
 
 from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import SASLError, UsageError
-from saslwrap.exchange import Done, Exchange, NeedData, Send, Step
+from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, check_kind
 from saslwrap.layer import ClearLayer, Layer, SecurityLayer, next_layer
 from saslwrap.mechanisms.channel_binding import channel_info
 from saslwrap.properties import MAX_MAXBUF, QOP, ChannelInfo, StreamSizes
@@ -276,6 +276,7 @@ class SASLStream(ByteStream):
             raise BrokenResourceError(str(fault)) from fault
 
     async def _authenticate(self, exchange: Exchange, received: bytes) -> None:
+        check_kind(exchange, Exchange)
         with self._sending, self._receiving:
             self._check_writable()
             exchange.begin(received)

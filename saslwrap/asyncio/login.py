@@ -19,7 +19,7 @@ from saslwrap.asyncio.drive import drive
 from saslwrap.asyncio.transport import has_layer, slide_under
 from saslwrap.context import Buffer
 from saslwrap.errors import UsageError
-from saslwrap.exchange import Exchange
+from saslwrap.exchange import Exchange, check_kind
 from saslwrap.mechanisms.channel_binding import channel_info
 
 __all__ = ["authenticate_transport"]
@@ -55,6 +55,7 @@ async def authenticate_transport(
     """
     if has_layer(transport) or transport.is_closing():
         raise UsageError("the transport has a security layer, or is closing; connect anew")
+    check_kind(exchange, Exchange)
     exchange.begin(received)
     bridge = _Bridge(transport, protocol)
     rest = b""

@@ -24,7 +24,7 @@ from saslwrap.asyncio.reader import SASLStreamReader, ended, take
 from saslwrap.asyncio.transport import SASLTransport, slide_under
 from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import SASLError
-from saslwrap.exchange import Exchange
+from saslwrap.exchange import Exchange, check_kind
 from saslwrap.mechanisms.channel_binding import channel_info
 
 __all__ = ["authenticate_streams", "open_connection", "start_sasl_streams", "start_server"]
@@ -116,6 +116,7 @@ async def authenticate_streams(
     :raises UsageError: the exchange, or its mechanism, was used before
     :raises OSError: the transport broke
     """
+    check_kind(exchange, Exchange)
     exchange.begin(received)
     try:
         exchange.bind_channel(channel_info(writer.get_extra_info("ssl_object")))
