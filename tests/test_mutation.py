@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -186,6 +187,23 @@ def test_a_mutant_is_imported(subject: Path, monkeypatch: pytest.MonkeyPatch) ->
     module = importlib.import_module("subject")
     assert module.Child.greatest() == 5
     assert module.__file__ == str(subject.resolve())
+
+
+NOTICING = """
+from pathlib import Path
+from tests.mutation.forks import import_and_run, warm_up
+from tests.mutation.mutants import mutants_of
+
+warm_up()
+mutants, _ = mutants_of(Path("saslwrap/framing.py"))
+[mutant] = [one for one in mutants if one.name.endswith(" LENGTH_OCTETS = 4 -> LENGTH_OCTETS = 5")]
+assert import_and_run(mutant, ["tests/test_framing.py"]) == 1
+"""
+
+
+def test_what_runs_at_import_is_noticed() -> None:
+    """In a process that has not imported the package, as the tool's own is."""
+    subprocess.run([sys.executable, "-c", NOTICING], cwd=ROOT, check=True, timeout=100)
 
 
 @forking

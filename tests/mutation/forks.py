@@ -241,6 +241,8 @@ def import_and_run(mutant: Mutant, tests: Collection[str]) -> int:
         be_small_and_silent()
         sys.dont_write_bytecode = True
         sys.meta_path.insert(0, MutantLoader(mutant))
-        return run_pytest(["-x", *{file_of(test) for test in tests}], Chosen(tests))
+        # pytest would rewrite the package's assertions, as it has a plugin, and find it for that
+        arguments = ["-x", "--assert=plain", *{file_of(test) for test in tests}]
+        return run_pytest(arguments, Chosen(tests))
 
     return in_fork(work)
