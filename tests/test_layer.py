@@ -412,12 +412,21 @@ def test_what_stops_reading_together_takes_nothing_along(error: BaseException) -
         assert "interrupted" in str(failure(layer.read))
 
 
+def test_sixteen_kib_are_enough_to_be_read_together() -> None:
+    layer = make_layer()
+    layer.receive_data(frames(*[bytes(64)] * 257))
+    assert len(layer.read_many()) == 16384
+    assert len(layer.read_many()) == 64
+
+
 def test_without_a_layer_reading_together_is_reading() -> None:
     layer = ClearLayer()
     layer.receive_data(b"one")
     layer.receive_data(b"two")
     assert layer.read_many(4) == b"onet"
     assert layer.read_many() == b"wo"
+    layer.receive_data(bytes(16385))
+    assert len(layer.read_many()) == 16384
 
 
 @pytest.mark.parametrize("size", [0, -1])
