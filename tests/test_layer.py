@@ -399,16 +399,16 @@ def test_an_error_behind_frames_that_are_read_together_waits(enough: int) -> Non
 def test_what_stops_reading_together_takes_nothing_along(error: BaseException) -> None:
     unsealer = ToyUnsealer()
     layer = make_layer(unsealer=unsealer)
-    layer.receive_data(TWO)
-    unsealer.on_call = StopsAt(2, error)
+    layer.receive_data(frames(b"oh, ", b"hello", b"world!"))
+    unsealer.on_call = StopsAt(3, error)
     if isinstance(error, UsageError):
-        assert layer.read_many() == b"hello"
-        unsealer.sequence = 1
+        assert layer.read_many() == b"oh, hello"
+        unsealer.sequence = 2
         assert layer.read_many() == b"world!"
     else:
         with pytest.raises(KeyboardInterrupt):
             layer.read_many()
-        assert layer.read_many() == b"hello"
+        assert layer.read_many() == b"oh, hello"
         assert "interrupted" in str(failure(layer.read))
 
 
@@ -427,6 +427,12 @@ def test_without_a_layer_reading_together_is_reading() -> None:
     assert layer.read_many() == b"wo"
     layer.receive_data(bytes(16385))
     assert len(layer.read_many()) == 16384
+
+
+@pytest.mark.parametrize("context", [None, "context"])
+def test_a_layer_takes_a_context_alone(context: Any) -> None:
+    with pytest.raises(UsageError, match=rf"this is {type(context).__name__}\."):
+        SecurityLayer(context)
 
 
 @pytest.mark.parametrize("size", [0, -1])
