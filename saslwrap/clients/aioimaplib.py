@@ -34,7 +34,8 @@ async def authenticate(client: Any, mechanism: ClientMechanism) -> None:
     The capabilities are asked for again. After a login that was refused in good form the client is
     in clear as before, and another one may follow; after any other error it is closed, and in the
     state LOGOUT. So it is when the layer fails later: commands that wait then end with the result
-    KO and the reason as their last line, and `conn_lost_cb` gets the `SASLError`.
+    KO and the reason as their last line, and `conn_lost_cb` gets the `SASLError`. A command that is
+    sent in that very turn of the loop raises it.
 
     :param client: an `aioimaplib.IMAP4` or `IMAP4_SSL` that has heard the server's hello
     :param mechanism: a new one, of the service `imap`; a mechanism is used once

@@ -11,6 +11,7 @@ from typing import Any
 
 from aioimaplib import aioimaplib
 
+from saslwrap import SASLError
 from saslwrap.clients import aioimaplib as for_aioimaplib
 from saslwrap.clients import imaplib as for_imaplib
 from saslwrap.testing import IMAPServer
@@ -64,7 +65,7 @@ class Imaplib(IMAPClient):
 
 
 class Aioimaplib(IMAPClient):
-    errors = ended = (aioimaplib.Abort,)
+    errors = ended = (aioimaplib.Abort, SASLError)  # the latter, where it is sent just then
     only_words = True  # of a command; a login's error has a cause
     afterwards = ("command SELECT illegal in state LOGOUT",)
 
