@@ -578,8 +578,9 @@ async def test_a_layer_that_fails_behind_the_features_of_its_connection() -> Non
     with serving(fail_once) as port:
         async with connect(port) as client:
             await authenticate(client, make_mechanism())
-            await client.ehlo()
+            remembered = await client.ehlo()
             await client.connect()
+            client.last_ehlo_response = remembered  # as it is where the loss was noticed late
             assert not client.supports_extension("auth")
             await authenticate(client, make_mechanism())
             await client.sendmail(SENDER, RECIPIENT, TEXT)
