@@ -285,3 +285,18 @@ async def test_idle_does_not_wait_for_a_connection_that_is_gone() -> None:
             assert await client.wait_server_push() == aioimaplib.STOP_WAIT_SERVER_PUSH
             assert (await idle).result == "KO"
             await check_dead(client)
+
+
+async def test_a_command_that_is_sent_before_the_client_hears_that_the_layer_failed(
+    server: IMAPServer,
+) -> None:
+    async with connect(server.port) as client:
+        await authenticate(client, make_mechanism())
+        context = client.protocol.transport.get_extra_info("sasl")
+        with pytest.raises(SASLError) as failed:
+            context.unseal(bytes(40))
+        with pytest.raises(aioimaplib.Abort) as caught:
+            await client.select("INBOX")
+        assert str(caught.value) == str(caught.value.__cause__) == str(failed.value)
+        await asyncio.sleep(0.01)
+        await check_dead(client)

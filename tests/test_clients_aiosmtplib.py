@@ -654,3 +654,18 @@ async def test_a_cancelled_login_closes() -> None:
             await asyncio.wait({login})
             assert login.cancelled()
             await check_dead(client)
+
+
+async def test_a_command_that_is_sent_before_the_client_hears_that_the_layer_failed() -> None:
+    with serving(MailRoom()) as port:
+        async with connect(port) as client:
+            await authenticate(client, make_mechanism())
+            assert client.transport is not None
+            context = client.transport.get_extra_info("sasl")
+            with pytest.raises(SASLError) as failed:
+                context.unseal(bytes(40))
+            with pytest.raises(aiosmtplib.SMTPServerDisconnected) as caught:
+                await client.noop()
+            assert str(caught.value) == str(caught.value.__cause__) == str(failed.value)
+            await asyncio.sleep(0.01)
+            await check_dead(client)

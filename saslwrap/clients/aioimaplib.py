@@ -8,12 +8,15 @@
 No private attribute is touched. The client's `protocol` has a `transport`, to which it writes; it
 is replaced. What comes from the layer goes to the protocol's `data_received`, through a
 `_Delivery`, for aioimaplib does not tell a waiting command that its connection is gone: it would
-wait for its time-out, and one in IDLE for half an hour.
+wait for its time-out, and one in IDLE for half an hour. The protocol's `send` is watched for what a
+layer says that has just failed.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from saslwrap.asyncio import authenticate_transport
@@ -35,7 +38,7 @@ async def authenticate(client: Any, mechanism: ClientMechanism) -> None:
     in clear as before, and another one may follow; after any other error it is closed, and in the
     state LOGOUT. So it is when the layer fails later: commands that wait then end with the result
     KO and the reason as their last line, and `conn_lost_cb` gets the `SASLError`. A command that is
-    sent in that very turn of the loop raises it.
+    sent in that very turn of the loop raises an `aioimaplib.Abort`.
 
     :param client: an `aioimaplib.IMAP4` or `IMAP4_SSL` that has heard the server's hello
     :param mechanism: a new one, of the service `imap`; a mechanism is used once
@@ -76,6 +79,7 @@ async def _log_in(protocol: Any, mechanism: ClientMechanism) -> None:
         protocol.transport = await authenticate_transport(
             protocol.transport, delivery, login, received=received
         )
+        protocol.send = partial(_send, protocol.send)
         protocol.state, protocol.capabilities = "AUTH", set()
         await protocol.capability()
     except BaseException as error:
@@ -87,6 +91,17 @@ async def _log_in(protocol: Any, mechanism: ClientMechanism) -> None:
         if delivery.failure is not None and isinstance(error, aioimaplib.AioImapException):
             raise delivery.failure from None  # of which aioimaplib's error knows nothing
         raise
+
+
+def _send(send: Callable[..., None], *arguments: Any, **options: Any) -> None:
+    """Send a command, where the layer may have failed and the protocol has not heard of it yet."""
+    from aioimaplib import aioimaplib
+
+    try:
+        with told_as(aioimaplib.Error, aioimaplib.Abort):
+            send(*arguments, **options)
+    finally:
+        del arguments, options  # a traceback would show them
 
 
 def _check_state(protocol: Any) -> None:

@@ -21,8 +21,8 @@ that has waited for the login goes out under the layer, or not at all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final, cast
 
@@ -128,11 +128,20 @@ def _check_connection(client: Any, protocol: Any, transport: asyncio.Transport) 
 
     if client.protocol is protocol and protocol.is_connected:
         return
-    try:
+    with _failure_told():
         transport.write(b"")  # a layer that has failed refuses it
+    raise SMTPServerDisconnected("the connection was lost during the login")
+
+
+@contextmanager
+def _failure_told() -> Iterator[None]:
+    """Tell of a layer that has failed in aiosmtplib's words, which has not heard of it yet."""
+    from aiosmtplib import SMTPServerDisconnected
+
+    try:
+        yield
     except SASLError as error:
         raise SMTPServerDisconnected(str(error)) from error
-    raise SMTPServerDisconnected("the connection was lost during the login")
 
 
 def _close(client: Any, protocol: Any) -> None:
@@ -196,6 +205,7 @@ class _Guard:
             if objection:
                 protocol._response_pending = False  # or what comes unasked is an answer
             refuse(objection)
-            write(data)
+            with _failure_told():
+                write(data)
         finally:
             del data  # a traceback would show it
