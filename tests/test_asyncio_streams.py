@@ -22,7 +22,7 @@ from saslwrap.asyncio import (
     start_sasl_streams,
     start_server,
 )
-from saslwrap.asyncio.transport import Wire
+from saslwrap.asyncio.wire import Wire
 from saslwrap.context import SecurityContext
 from saslwrap.errors import (
     AuthenticationError,

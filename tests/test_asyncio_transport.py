@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from saslwrap.asyncio import SASLTransport, start_sasl
-from saslwrap.asyncio.transport import Wire
+from saslwrap.asyncio.wire import Wire
 from saslwrap.errors import (
     FrameTooLargeError,
     IntegrityError,

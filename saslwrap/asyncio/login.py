@@ -141,8 +141,9 @@ class _Bridge(asyncio.Protocol):
             return rest
         if self.transport.is_closing():
             raise ConnectionResetError("the connection was lost during the login")
-        wire = slide_under(self.transport, self, exchange.context, rest, queue_is_ours=True)
-        self.transport = wire.above
+        self.transport = slide_under(
+            self.transport, self, exchange.context, rest, queue_is_ours=True
+        )
         return b""
 
     def leave(self, rest: bytes) -> None:

@@ -73,11 +73,12 @@ async def _slide_under(
     new_reader = SASLStreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(new_reader, loop=loop)
     transport = cast("asyncio.Transport", writer.transport)  # which typeshed tells half of
-    wire = slide_under(transport, protocol, context, received, queue_is_ours=queue_is_ours)
-    wire.above.pause_reading()
+    sealed = slide_under(transport, protocol, context, received, queue_is_ours=queue_is_ours)
+    wire = sealed._wire
+    sealed.pause_reading()
     wire.former.append(former)
     wire.kept += reader, writer
-    protocol.connection_made(wire.above)  # ours, and new: it has not heard of a connection yet
+    protocol.connection_made(sealed)  # ours, and new: it has not heard of a connection yet
     if getattr(former, "_paused", False):  # asyncio's own: the transport will resume this one
         protocol.pause_writing()
     if ended(reader):
@@ -86,8 +87,8 @@ async def _slide_under(
     else:
         reader.feed_eof()
         wire.layer.receive_data(await reader.read())
-    wire.above.resume_reading()
-    return new_reader, asyncio.StreamWriter(wire.above, protocol, new_reader, loop)
+    sealed.resume_reading()
+    return new_reader, asyncio.StreamWriter(sealed, protocol, new_reader, loop)
 
 
 async def authenticate_streams(

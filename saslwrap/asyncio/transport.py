@@ -7,40 +7,27 @@
 a new one for the application to use from then on. There is no handshake, so nothing is awaited;
 octets that were already read past the login are handed in as `received`.
 
-The application's life, as it sees it, each line at most once but those in ( )*:
-
-    ( data_received | pause_writing | resume_writing )*  [eof_received]  connection_lost
-
-`connection_made` is never called: it was, by the transport below. `connection_lost` gets the
-`SASLError` where the layer failed, after the plaintext of all frames before it was delivered.
-
 Outbound, `write` seals at once; what is written in a turn of the loop goes to the transport below
 in one buffer, as the turn ends or before (see `outbox`). Write limits, `pause_writing` and `drain`
 are those below, in octets of the wire. After the end `write` does nothing, as below; after a layer
 failed it raises that.
 
-Inbound, frames are unsealed and delivered one by one; a `StreamReader`, which does not care for
-their borders, gets small ones together. `pause_reading` stops both this and the transport below,
-so a reader that pauses holds one chunk of ciphertext at the most. TLS cannot be half closed: there
-a peer's end ends the transport below, and an application that pauses hears of it when it resumes.
+Inbound, all is the wire's: what the application hears, and in which order, is told in `wire`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from saslwrap.asyncio.outbox import Outbox
+from saslwrap.asyncio.wire import AppProtocol, Wire
 from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import ProtocolError, SASLError, UsageError
 from saslwrap.layer import SecurityLayer, next_layer
-from saslwrap.properties import MAX_MAXBUF
 
-__all__ = ["AppProtocol", "SASLTransport", "Wire", "slide_under", "start_sasl"]
-
-AppProtocol: TypeAlias = asyncio.Protocol | asyncio.BufferedProtocol
+__all__ = ["SASLTransport", "has_layer", "slide_under", "start_sasl"]
 
 
 def start_sasl(
@@ -58,7 +45,7 @@ def start_sasl(
     :param received: octets that were read past the login's end: ciphertext
     :raises UsageError: the transport is closing, has a layer already, or has plaintext queued
     """
-    return slide_under(transport, protocol, context, received).above
+    return slide_under(transport, protocol, context, received)
 
 
 def slide_under(
@@ -68,7 +55,7 @@ def slide_under(
     received: Buffer,
     *,
     queue_is_ours: bool = False,
-) -> Wire:
+) -> SASLTransport:
     """As `start_sasl`.
 
     :param queue_is_ours: what is queued is the login's own last message, which goes out first
@@ -82,179 +69,16 @@ def slide_under(
             f"{queued} octets are queued in the transport, in clear; wait until its "
             "get_write_buffer_size() is 0 before the layer starts"
         )
-    wire = Wire(transport, SecurityLayer(context), protocol)
-    wire.layer.receive_data(received)
-    transport.set_protocol(wire)
-    wire.loop.call_soon(wire.pump)
-    return wire
+    layer = SecurityLayer(context)
+    layer.receive_data(received)
+    sealed = SASLTransport(transport, layer, protocol)
+    sealed._wire.start()
+    return sealed
 
 
 def has_layer(transport: asyncio.Transport) -> bool:
     """Whether it is sealed, or has a layer above that would not see what is written to it."""
     return isinstance(transport, SASLTransport) or isinstance(transport.get_protocol(), Wire)
-
-
-class Wire(asyncio.Protocol):
-    """Faces the transport below, and delivers plaintext above.
-
-    :ivar former: protocols that had the transport before, and wait to hear of its end
-    :ivar kept: what must not be collected while the transport lives
-    :ivar one_by_one: pause after each frame, while a login decides what the next one is under
-    :ivar closing: this side ended the connection, or it broke: nothing more is delivered
-    """
-
-    def __init__(
-        self, transport: asyncio.Transport, layer: SecurityLayer, protocol: AppProtocol
-    ) -> None:
-        self.loop: Final = asyncio.get_running_loop()
-        self.transport: Final = transport
-        self.outbox: Final = Outbox(transport, self.loop)
-        self.above: Final = SASLTransport(self)
-        self.layer = layer
-        self.protocol = protocol
-        self.paused: bool = not transport.is_reading()
-        self.one_by_one: bool = False
-        self.closing: bool = False
-        self.former: list[asyncio.BaseProtocol] = []
-        self.kept: list[object] = []
-        self.undelivered: int = 0
-        self._error: Exception | None = None
-        self._on_end: Exception | None = None
-        self._pumping = self._eof_delivered = False
-        self._lost = self._told = False  # below, above
-
-    # what the transport calls
-
-    def data_received(self, data: bytes) -> None:
-        self.outbox.at_once = True
-        self.layer.receive_data(data)
-        self.pump()
-
-    def eof_received(self) -> bool:
-        """Pass it on in its turn. True: the transport stays open; `_tell_eof` may close it."""
-        self.layer.receive_eof()
-        self.pump()
-        return not self._over_tls  # which cannot be half closed
-
-    def pause_writing(self) -> None:
-        self.protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        self.protocol.resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Pass it on: the peer's end after what came before it, anything else at once."""
-        self._lost = True
-        ragged = exc is None and not (self.closing or self.layer.ended) and self._over_tls
-        if exc is not None or (self.paused and not (ragged or self.layer.ended)):
-            self._error, self.closing = self._error or exc, True
-        self.layer.receive_eof()
-        if ragged:  # uvloop drops what TLS still held, and says nothing: this is no clean end
-            self._eof_delivered = True
-            self._on_end = ConnectionResetError("TLS ended without its closing message")
-        try:
-            self.pump()
-        finally:
-            for protocol in self.former:
-                protocol.connection_lost(exc)
-            self.former.clear()
-            self.kept.clear()
-
-    @property
-    def _over_tls(self) -> bool:
-        return self.transport.get_extra_info("sslcontext") is not None
-
-    def close(self) -> None:
-        """Send what is queued, then close. Once only: TLS would forget its session."""
-        self.closing = True
-        self.outbox.flush()
-        if not self.transport.is_closing():
-            self.transport.close()
-        self.loop.call_soon(self.pump)
-
-    def abort(self) -> None:
-        """Close at once. Not when it is lost: asyncio's own may raise then."""
-        self.closing = True
-        self.outbox.flush()
-        if not self._lost:
-            self.transport.abort()
-        self.loop.call_soon(self.pump)
-
-    def fail(self, error: Exception) -> None:
-        """Close at once; `connection_lost` gets `error`, if it is the first."""
-        self._error = self._error or error
-        self.abort()
-
-    # what goes up
-
-    def pump(self) -> None:
-        """Deliver what is there, while the application wants it."""
-        if self._pumping:  # the application is called; what it does makes the transport deliver
-            return
-        self._pumping = True
-        try:
-            while self._wanted and (plaintext := self._read()):
-                if self.one_by_one:  # the application may resume while it is called
-                    self.above.pause_reading()
-                self._call(self._deliver, plaintext)
-            if self._wanted and self.layer.at_eof and not self._eof_delivered:
-                self._eof_delivered = True
-                self._call(self._tell_eof)
-        finally:
-            self._pumping = False
-        if self._lost and not self._told and (self.closing or not self.paused):
-            self._tell_lost()
-
-    @property
-    def _wanted(self) -> bool:
-        return not (self.paused or self.closing)
-
-    def _read(self) -> bytes:
-        joined = isinstance(self.protocol, asyncio.StreamReaderProtocol) and not self.one_by_one
-        try:
-            return self.layer.read_many() if joined else self.layer.read(MAX_MAXBUF)
-        except SASLError as error:
-            self.fail(error)
-            return b""
-
-    def _deliver(self, plaintext: bytes) -> None:
-        if isinstance(self.protocol, asyncio.Protocol):
-            return self.protocol.data_received(plaintext)
-        rest = memoryview(plaintext)
-        while rest and (self.one_by_one or self._wanted):
-            buffer = memoryview(self.protocol.get_buffer(len(rest)))
-            if not (size := min(len(buffer), len(rest))):
-                raise RuntimeError("get_buffer() returned an empty buffer")
-            buffer[:size], rest = rest[:size], rest[size:]
-            self.undelivered = len(rest)
-            self.protocol.buffer_updated(size)
-        self.undelivered = 0
-        self.layer.push_back(rest)
-        return None
-
-    def _tell_eof(self) -> None:
-        if not self.protocol.eof_received():
-            self.close()
-
-    def _tell_lost(self) -> None:
-        self._told = self.closing = True
-        self.layer.context.close()
-        self.protocol.connection_lost(self._error or self._on_end)
-
-    def _call(self, deliver: Callable[..., None], *arguments: bytes) -> None:
-        """Call the application. What it raises ends the connection, as in any transport."""
-        try:
-            deliver(*arguments)
-        except Exception as error:
-            self.loop.call_exception_handler(
-                {
-                    "message": "Fatal error: a callback of the protocol above the layer failed.",
-                    "exception": error,
-                    "transport": self.above,
-                    "protocol": self.protocol,
-                }
-            )
-            self.fail(error)
 
 
 class SASLTransport(asyncio.Transport):
@@ -263,9 +87,11 @@ class SASLTransport(asyncio.Transport):
     `get_extra_info("sasl")` is the security context; all else is the transport's below.
     """
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, layer: SecurityLayer, protocol: AppProtocol
+    ) -> None:
         super().__init__()
-        self._wire: Final = wire
+        self._wire: Final = Wire(transport, layer, protocol, above=self)
         self._eof_written = False
 
     def write(self, data: Buffer) -> None:
@@ -277,7 +103,7 @@ class SASLTransport(asyncio.Transport):
         if self._eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
         wire = self._wire
-        if self.is_closing() and not wire.layer.context.failed:
+        if wire.is_closing() and not wire.layer.context.failed:
             return
         try:
             frames = wire.layer.send_data(data)
@@ -314,28 +140,19 @@ class SASLTransport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         """Whether the connection is closing or closed."""
-        return self._wire.closing or self._wire.transport.is_closing()
+        return self._wire.is_closing()
 
     def pause_reading(self) -> None:
         """Deliver nothing more, and read nothing more."""
-        self._wire.paused = True
-        if not self.is_closing():
-            self._wire.transport.pause_reading()
+        self._wire.pause_reading()
 
     def resume_reading(self) -> None:
         """Deliver again, starting soon with what has arrived."""
-        if self._wire.paused:
-            self._wire.paused = False
-            self._wire.loop.call_soon(self._resume)
-
-    def _resume(self) -> None:
-        self._wire.pump()
-        if not self._wire.paused and not self.is_closing():
-            self._wire.transport.resume_reading()
+        self._wire.resume_reading()
 
     def is_reading(self) -> bool:
         """Whether data is delivered."""
-        return not self._wire.paused and not self.is_closing()
+        return self._wire.is_reading()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set the limits of the transport below, in octets of the wire; with 1 no write waits.

@@ -26,6 +26,7 @@ SERVER = "saslwrap/mechanisms/digest_md5/server.py"
 SYNC = "saslwrap/sync.py"
 TOKENS = "saslwrap/mechanisms/digest_md5/context.py"
 TRANSPORT = "saslwrap/asyncio/transport.py"
+WIRE = "saslwrap/asyncio/wire.py"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.attacks.guard import ANYIO, LAYER, SYNC, TRANSPORT, Guard
+from tests.attacks.guard import ANYIO, LAYER, SYNC, TRANSPORT, WIRE, Guard
 
 __all__ = ["GUARDS"]
 
@@ -11,9 +11,9 @@ DRIVE = "saslwrap/asyncio/drive.py"
 F = "test_f_transition.py::test_f"
 
 TRAILING = "replacement.receive_data(trailing_data)"
-RECEIVED = "wire.layer.receive_data(received)"
+RECEIVED = "layer.receive_data(received)"
 trailing_in_clear = Guard(LAYER, TRAILING, "replacement.push_back(trailing_data)")
-received_in_clear = Guard(TRANSPORT, RECEIVED, "wire.layer.push_back(received)")
+received_in_clear = Guard(TRANSPORT, RECEIVED, "layer.push_back(received)")
 SURVIVES = "if exchange.leaves_usable(error):"
 
 GUARDS: list[tuple[str, Guard]] = [
@@ -23,7 +23,7 @@ GUARDS: list[tuple[str, Guard]] = [
     ),
     (
         F + "1_cleartext_between_success_and_first_frame_is_refused[protocol-asyncio]",
-        Guard(TRANSPORT, "self.layer.receive_data(data)", "self.layer.push_back(data)"),
+        Guard(WIRE, "self.layer.receive_data(data)", "self.layer.push_back(data)"),
     ),
     (
         F + "1_cleartext_between_success_and_first_frame_is_refused[socket-threads]",
@@ -102,7 +102,7 @@ GUARDS: list[tuple[str, Guard]] = [
     (
         F + "6_rebind_travels_under_the_old_layer_and_the_new_one_starts_at_0"
         "[streams-asyncio-client]",
-        Guard(TRANSPORT, "if self.one_by_one:", "if False:"),
+        Guard(WIRE, "if self.one_by_one:", "if False:"),
     ),
     (
         F + "6_frame_of_the_old_layer_behind_the_success_is_refused[socket-threads]",

@@ -165,7 +165,7 @@ async def test_f1_cleartext_between_success_and_first_frame_is_refused(
     shell: Shell, sockets: Sockets
 ) -> None:
     """Guard: saslwrap/anyio/stream.py: self._layer.receive_data(chunk)
-    Guard: saslwrap/asyncio/transport.py: self.layer.receive_data(data)
+    Guard: saslwrap/asyncio/wire.py: self.layer.receive_data(data)
     Guard: saslwrap/sync.py: self._layer.receive_data(chunk)
     """
     intruder = Intruder(sockets[1], is_client=False)
@@ -181,7 +181,7 @@ async def test_f2_cleartext_read_together_with_the_success_is_refused(
     shell: Shell, sockets: Sockets
 ) -> None:
     """Guard: saslwrap/layer.py: replacement.receive_data(trailing_data)
-    Guard: saslwrap/asyncio/transport.py: wire.layer.receive_data(received)
+    Guard: saslwrap/asyncio/transport.py: layer.receive_data(received)
     """
     end = await attacked(shell, sockets, lambda intruder: CLEAR)
     await refuses_cleartext(end)
@@ -190,7 +190,7 @@ async def test_f2_cleartext_read_together_with_the_success_is_refused(
 async def test_f2_cleartext_before_a_frame_in_the_same_segment_is_refused(
     shell: Shell, sockets: Sockets
 ) -> None:
-    """Guard: saslwrap/asyncio/transport.py: wire.layer.receive_data(received)"""
+    """Guard: saslwrap/asyncio/transport.py: layer.receive_data(received)"""
     end = await attacked(shell, sockets, lambda intruder: CLEAR + intruder.seal(b"a frame"))
     await refuses_cleartext(end)
 
@@ -211,7 +211,7 @@ async def test_f3_frame_pipelined_with_the_last_response_is_unsealed(
     shell: Shell, sockets: Sockets
 ) -> None:
     """Guard: saslwrap/layer.py: replacement.receive_data(trailing_data)
-    Guard: saslwrap/asyncio/transport.py: wire.layer.receive_data(received)
+    Guard: saslwrap/asyncio/transport.py: layer.receive_data(received)
     """
     intruder = Intruder(sockets[1], is_client=True)
     end = await at_once(
@@ -228,7 +228,7 @@ async def test_f3_cleartext_pipelined_with_the_last_response_is_refused(
     shell: Shell, sockets: Sockets
 ) -> None:
     """Guard: saslwrap/layer.py: replacement.receive_data(trailing_data)
-    Guard: saslwrap/asyncio/transport.py: wire.layer.receive_data(received)
+    Guard: saslwrap/asyncio/transport.py: layer.receive_data(received)
     """
     intruder = Intruder(sockets[1], is_client=True)
     end = await at_once(
@@ -243,7 +243,7 @@ async def test_f4_frames_right_behind_the_success_are_unsealed(
     shell: Shell, sockets: Sockets, count: int
 ) -> None:
     """Guard: saslwrap/layer.py: replacement.receive_data(trailing_data)
-    Guard: saslwrap/asyncio/transport.py: wire.layer.receive_data(received)
+    Guard: saslwrap/asyncio/transport.py: layer.receive_data(received)
     """
     end = await attacked(shell, sockets, lambda intruder: intruder.seal(*[b"capability"] * count))
     assert await exactly(end, 10 * count) == b"capability" * count
@@ -255,7 +255,7 @@ async def test_f4_frame_behind_the_success_may_be_cut_anywhere(
     shell: Shell, sockets: Sockets, cut: int
 ) -> None:
     """Guard: saslwrap/layer.py: replacement.receive_data(trailing_data)
-    Guard: saslwrap/asyncio/transport.py: wire.layer.receive_data(received)
+    Guard: saslwrap/asyncio/transport.py: layer.receive_data(received)
     """
     intruder = Intruder(sockets[1], is_client=False)
     frame = intruder.seal(b"ten octets")
@@ -358,7 +358,7 @@ async def test_f6_rebind_travels_under_the_old_layer_and_the_new_one_starts_at_0
     shell: Shell, sockets: Sockets, role: str
 ) -> None:
     """Guard: saslwrap/layer.py: replacement.receive_data(layer.unread())
-    Guard: saslwrap/asyncio/transport.py: if self.one_by_one:
+    Guard: saslwrap/asyncio/wire.py: if self.one_by_one:
     """
     is_client = role == "client"
     end, under, intruder = await rebinding(shell, sockets, is_client=not is_client)
