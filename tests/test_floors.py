@@ -32,7 +32,7 @@ FLOORS = [
     ("__init__.py", 3),
     ("anyio/*", 4),
     ("asyncio/*", 4),
-    ("sync.py", 4),
+    ("sync/*", 4),
     ("sspi/*", 4),
     ("clients/*", 5),
     ("testing/*", 5),
@@ -54,7 +54,7 @@ OUTSIDE = {
 #: Floors 0 to 3 know no clock, no socket and no event loop.
 IMPURE = {"asyncio", "select", "selectors", "socket", "socketserver", "subprocess", "time"}
 
-SHELLS = ["anyio/*", "asyncio/*", "sync.py"]
+SHELLS = ["anyio/*", "asyncio/*", "sync/*"]
 
 #: What a shell may know of floor 3: how the channel below is bound, for any mechanism.
 FOR_SHELLS = {"mechanisms/channel_binding.py"}
@@ -209,7 +209,7 @@ def tree(tmp_path: Path) -> Path:
         "anyio/__init__.py": "",
         "anyio/stream.py": "import anyio\nfrom saslwrap.mechanisms.channel_binding import X\n",
         "asyncio/__init__.py": "import asyncio\nfrom saslwrap.layer import L\n",
-        "sync.py": "import socket\nfrom saslwrap.exchange import E\n",
+        "sync/__init__.py": "import socket\nfrom saslwrap.exchange import E\n",
         "sspi/__init__.py": "from saslwrap.mechanisms.digest_md5 import D\n",
         "clients/ldap3.py": "def take():\n    import ldap3\n",
         "testing/__init__.py": "import anyio, asn1tools, ssl\nfrom saslwrap import anyio as a\n",
@@ -285,7 +285,7 @@ def test_a_tree_that_holds_the_floors_passes(tree: Path) -> None:
             "from saslwrap.protocols.ldap import L",
             "a shell knows no mechanism",
         ),
-        ("sync.py", "from saslwrap import QOP", "a shell knows no mechanism"),
+        ("sync/__init__.py", "from saslwrap import QOP", "a shell knows no mechanism"),
         ("asyncio/__init__.py", "import anyio", "may not import anyio"),
         ("sspi/__init__.py", "import cryptography", "may not import cryptography"),
         ("clients/ldap3.py", "import ldap3", "ldap3 has to be imported lazily"),

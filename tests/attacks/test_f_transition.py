@@ -166,7 +166,7 @@ async def test_f1_cleartext_between_success_and_first_frame_is_refused(
 ) -> None:
     """Guard: saslwrap/anyio/stream.py: self._layer.receive_data(chunk)
     Guard: saslwrap/asyncio/wire.py: self.layer.receive_data(data)
-    Guard: saslwrap/sync.py: self._layer.receive_data(chunk)
+    Guard: saslwrap/sync/socket.py: self._layer.receive_data(chunk)
     """
     intruder = Intruder(sockets[1], is_client=False)
     end = await at_once(
@@ -318,7 +318,7 @@ async def test_f5_login_of_a_stream_does_not_meet_a_sender(sockets: Sockets) -> 
 
 @only("socket")
 async def test_f5_login_of_a_socket_does_not_meet_a_sender(sockets: Sockets) -> None:
-    """Guard: saslwrap/sync.py: with _only_one(self._sending, "sending to"), _only_one("""
+    """Guard: saslwrap/sync/socket.py: with _only_one(self._sending, "sending to"), _only_one("""
     sockets[0].settimeout(2)
     sock = SASLSocket(sockets[0], None)
     async with anyio.create_task_group() as tasks:
@@ -399,7 +399,7 @@ async def test_f6_failed_rebind_keeps_the_old_layer_and_its_counters(
 ) -> None:
     """Guard: saslwrap/anyio/stream.py: if exchange.leaves_usable(error):
     Guard: saslwrap/asyncio/streams.py: if exchange.leaves_usable(error):
-    Guard: saslwrap/sync.py: if exchange.leaves_usable(error):
+    Guard: saslwrap/sync/socket.py: if exchange.leaves_usable(error):
     """
     end, under, intruder = await rebinding(shell, sockets, is_client=False)
     before = end.context

@@ -62,7 +62,7 @@ async def check_send(end: End) -> None:
 async def test_g6_traceback_of_a_send_into_a_lost_connection_holds_no_plaintext(
     ends: tuple[End, Hand],
 ) -> None:
-    """Guard: saslwrap/sync.py: data = batch = b""
+    """Guard: saslwrap/sync/socket.py: data = batch = b""
     Guard: saslwrap/anyio/stream.py: item = batch = b""
     """
     end, hand = ends
@@ -73,7 +73,7 @@ async def test_g6_traceback_of_a_send_into_a_lost_connection_holds_no_plaintext(
 async def test_g6_traceback_of_a_send_over_a_broken_layer_holds_no_plaintext(
     ends: tuple[End, Hand],
 ) -> None:
-    """Guard: saslwrap/sync.py: data = batch = b""
+    """Guard: saslwrap/sync/socket.py: data = batch = b""
     Guard: saslwrap/anyio/stream.py: finally: batch = b""
     Guard: saslwrap/anyio/stream.py: item = b"" # no
     Guard: saslwrap/asyncio/transport.py: data = b"" # no

@@ -31,7 +31,7 @@ FILES = (
 
 FOLDERS = {"saslwrap", "mechanisms", "protocols"}
 
-NOT_THESE = {"__init__.py", "__main__.py", "_version.py", "sync.py"}
+NOT_THESE = {"__init__.py", "__main__.py", "_version.py"}
 
 #: Their tests: what is fast and needs nothing outside.
 TESTS = (

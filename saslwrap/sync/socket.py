@@ -1,4 +1,4 @@
-"""The socket shell: a security layer over a blocking socket, for clients that are not async.
+"""A socket over a socket: what is sent is sealed, what comes is unsealed.
 
 A `SASLSocket` looks like the socket below it to those who read and write: timeouts, partial reads
 and half-closed connections are the same. One thread may send and one receive. Errors of the layer
@@ -20,7 +20,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from saslwrap.context import Buffer, SecurityContext, octets
 from saslwrap.errors import ContextBusyError, SASLError, UsageError
@@ -28,6 +28,7 @@ from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, check_kind
 from saslwrap.layer import ClearLayer, Layer, SecurityLayer, next_layer
 from saslwrap.mechanisms.channel_binding import channel_info
 from saslwrap.properties import MAX_MAXBUF
+from saslwrap.sync.file import SocketFile, check_mode, with_buffer
 
 __all__ = ["SASLSocket", "authenticate_socket"]
 
@@ -212,20 +213,13 @@ class SASLSocket:
         newline: str | None = None,
     ) -> Any:
         """Make a file over this socket, as `socket.makefile`; the socket closes after its files."""
-        if not set(mode) <= {"r", "w", "b"}:
-            raise ValueError(f"invalid mode {mode!r} (only r, w, b allowed)")
-        if buffering == 0 and "b" not in mode:
-            raise ValueError("unbuffered streams must be binary")
-        reading, writing = "r" in mode or "w" not in mode, "w" in mode
+        check_mode(mode, buffering)
         self._files += 1
-        raw = _SocketFile(self, reading=reading, writing=writing)
+        raw = SocketFile(self, mode, on_close=self._file_closed)
         if buffering == 0:
             return raw
-        size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering < 0 else buffering
-        buffered: BinaryIO = _buffered(raw, size, reading=reading, writing=writing)
-        if "b" in mode:
-            return buffered
-        return io.TextIOWrapper(buffered, encoding, errors, newline)
+        buffered = with_buffer(raw, buffering)
+        return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, newline)
 
     def settimeout(self, value: float | None) -> None:
         """Set the timeout of the socket below, in seconds; None waits for ever."""
@@ -305,66 +299,6 @@ class SASLSocket:
         with suppress(OSError):  # it may not be connected any more
             self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
-
-
-class _SocketFile(io.RawIOBase):
-    """The unbuffered file under `makefile`.
-
-    After a time-out it gives nothing more, as `socket.SocketIO`: the file above may have lost what
-    it read until then.
-    """
-
-    def __init__(self, sock: SASLSocket, *, reading: bool, writing: bool) -> None:
-        super().__init__()
-        self._sock = sock
-        self._reading = reading
-        self._writing = writing
-        self._timed_out = False
-
-    def readable(self) -> bool:
-        return self._reading
-
-    def writable(self) -> bool:
-        return self._writing
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._check(able=self._reading)
-        if self._timed_out:
-            raise OSError("cannot read from timed out object")
-        try:
-            return self._sock.recv_into(buffer)
-        except TimeoutError:
-            self._timed_out = True
-            raise
-        except BlockingIOError:
-            return None
-
-    def write(self, data: Any) -> int:
-        self._check(able=self._writing)
-        try:
-            return self._sock.send(data)
-        finally:
-            data = b""
-
-    def fileno(self) -> int:
-        return self._sock.fileno()
-
-    def close(self) -> None:
-        if not self.closed:
-            super().close()
-            self._sock._file_closed()
-
-    def _check(self, *, able: bool) -> None:
-        if self.closed:
-            raise ValueError("I/O operation on closed file")
-        if not able:
-            raise io.UnsupportedOperation("the file was not made for this direction")
-
-
-def _buffered(raw: _SocketFile, size: int, *, reading: bool, writing: bool) -> Any:
-    if reading and writing:
-        return io.BufferedRWPair(raw, raw, size)
-    return io.BufferedReader(raw, size) if reading else io.BufferedWriter(raw, size)
 
 
 @contextmanager
