@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
-from tests.fuzz.lines import plain_side, served, targets
+from tests.fuzz.lines import asked, plain_side, served, targets
 
 CLIENT = plain_side(
     lambda case: IMAPAuthenticate(case.client("imap"), initial_response=case.is_early),
@@ -21,7 +21,7 @@ CLIENT = plain_side(
         b"",
         b"A1",
     ),
-    says=rb"((A1 AUTHENTICATE (DIGEST-MD5|RECITAL( b25l)?)|[A-Za-z0-9+/]*=*|\*)\r\n|)",
+    says=asked(b"A1 AUTHENTICATE"),
     heard=(
         rb"(?:\* [^\r\n]*\r\n|\+(?: [A-Za-z0-9+/]*=*)?\r\n)*"
         rb"A1 (?i:OK)(?: [^\r\n]*)?\r\n"

@@ -57,6 +57,17 @@ SERVER_RAISES: Final[Allowed] = {
 #: No line at all, in any of the protocols.
 BROKEN: Final = (b"x\n", b"\0\0\0\1x", b"\x16\3\1", b"x\0y\r\n", b"x\ry\r\n")
 
+#: What a client of POP3's or of SMTP's might say of a login, and in it.
+AUTH_LINES: Final = (
+    b"AUTH",
+    b"AUTH DIGEST-MD5 =",
+    b"AUTH RECITAL b25l",
+    b"AUTH PLAIN",
+    b"auth digest-md5",
+    b"*",
+    b"",
+)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -186,6 +197,11 @@ class Attack:
 def flood(octets: bytes) -> bytes:
     """What an attacker between does: the genuine message, and then this, 512 times."""
     return bytes([4, len(octets)]) + octets + b"\x09"
+
+
+def asked(command: bytes) -> bytes:
+    """A pattern of what a client says: its command, a response, or that it gives the login up."""
+    return rb"((%b (DIGEST-MD5|RECITAL( b25l)?)|[A-Za-z0-9+/]*=*|\*)\r\n|)" % command
 
 
 def served(command: bytes) -> bytes:

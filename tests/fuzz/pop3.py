@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from saslwrap.protocols.pop3 import POP3Auth, POP3AuthServer
-from tests.fuzz.lines import plain_side, served, targets
+from tests.fuzz.lines import AUTH_LINES, asked, plain_side, served, targets
 
 CLIENT = plain_side(
     lambda case: POP3Auth(case.client("pop"), initial_response=case.is_early),
-    lines=(
-        b"CAPA",
-        b"NOOP",
-        b"QUIT",
-        b"USER alice",
-        b"AUTH",
-        b"AUTH DIGEST-MD5 =",
-        b"AUTH RECITAL b25l",
-        b"AUTH PLAIN",
-        b"auth digest-md5",
-        b"*",
-        b"",
-    ),
-    says=rb"((AUTH (DIGEST-MD5|RECITAL( b25l)?)|[A-Za-z0-9+/]*=*|\*)\r\n|)",
+    lines=(b"CAPA", b"NOOP", b"QUIT", b"USER alice", *AUTH_LINES),
+    says=asked(b"AUTH"),
     heard=rb"(?:\+(?: [A-Za-z0-9+/]*=*)?\r\n)*\+OK(?: [^\r\n]*)?\r\n",
 )
 SERVER = plain_side(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saslwrap.protocols.smtp import SMTPAuth, SMTPAuthServer
-from tests.fuzz.lines import plain_side, served, targets
+from tests.fuzz.lines import AUTH_LINES, asked, plain_side, served, targets
 
 CLIENT = plain_side(
     lambda case: SMTPAuth(case.client("smtp"), initial_response=case.is_early),
@@ -15,15 +15,9 @@ CLIENT = plain_side(
         b"RSET",
         b"QUIT",
         b"MAIL FROM:<>",
-        b"AUTH",
-        b"AUTH DIGEST-MD5 =",
-        b"AUTH RECITAL b25l",
-        b"AUTH PLAIN",
-        b"auth digest-md5",
-        b"*",
-        b"",
+        *AUTH_LINES,
     ),
-    says=rb"((AUTH (DIGEST-MD5|RECITAL( b25l)?)|[A-Za-z0-9+/]*=*|\*)\r\n|)",
+    says=asked(b"AUTH"),
     heard=(
         rb"(?:(?:334-[^\r\n]*\r\n){0,99}334(?: [A-Za-z0-9+/]*=*)?\r\n)*"
         rb"(?:235-[^\r\n]*\r\n){0,99}235(?: [^\r\n]*)?\r\n"
