@@ -7,7 +7,6 @@ import inspect
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from importlib import metadata
 
 import pytest
 from aioimaplib import aioimaplib
@@ -89,22 +88,6 @@ async def test_what_it_is_built_on_is_there(server: IMAPServer) -> None:
             "AUTH",
             "LOGOUT",
         )
-
-
-@pytest.mark.parametrize("version", ["1.9.9", "2.1", "3.0rc1"])
-async def test_another_version(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    monkeypatch.setattr(metadata, "version", lambda name: version)
-    with pytest.raises(MechanismUnavailableError, match=r"aioimaplib>=2\.0,<2\.1"):
-        await authenticate(None, make_mechanism())
-
-
-async def test_no_library_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "version", missing)
-    with pytest.raises(MechanismUnavailableError, match="aioimaplib is not installed: pip install"):
-        await authenticate(None, make_mechanism())
 
 
 async def test_something_else_than_a_client() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
 import anyio
@@ -13,7 +12,6 @@ import pytest
 
 from saslwrap import (
     AuthenticationError,
-    MechanismUnavailableError,
     NegotiationError,
     ProtocolError,
     SASLError,
@@ -287,26 +285,6 @@ async def test_a_client_and_a_login_that_breaks_the_protocol(
 
 
 # the library
-
-
-@pytest.mark.parametrize("version", ["0.1.9", "0.3", "1.0"])
-async def test_another_version(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metadata, "version", lambda _: version)
-    words = rf"anyldap {version} is not known.*pip install 'anyldap>=0.2,<0.3'"
-    with pytest.raises(MechanismUnavailableError, match=words):
-        initialize("ldap://localhost", mechanism)
-    with pytest.raises(MechanismUnavailableError, match=words):
-        await connect(HOST, 1, mechanism())
-
-
-async def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "version", version)
-    words = "anyldap is not installed: pip install 'anyldap>=0.2,<0.3'"
-    with pytest.raises(MechanismUnavailableError, match=words):
-        initialize("ldap://localhost", mechanism)
 
 
 def test_the_private_hook_is_still_where_every_stream_comes_from() -> None:

@@ -8,7 +8,6 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from saslwrap import (
     AuthenticationError,
     ChannelInfo,
     DigestMD5Client,
-    MechanismUnavailableError,
     NegotiationError,
     ProtocolError,
     SASLError,
@@ -329,14 +327,6 @@ async def test_a_frame_that_is_wrong(behave: Behaviour, words: str) -> None:
 async def test_a_mechanism_is_made_for_each_login() -> None:
     with pytest.raises(UsageError, match="lambda"):
         await connect(target(1), mechanism())  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("version", ["0.7.6", "0.8", "1.0.0"])
-async def test_another_version(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metadata, "version", lambda _: version)
-    words = rf"badldap {version} is not known.*pip install 'badldap>=0.7.7,<0.8'"
-    with pytest.raises(MechanismUnavailableError, match=words):
-        await connect(target(1), mechanism)
 
 
 async def test_nothing_of_badldaps_gets_around_the_network() -> None:

@@ -6,10 +6,7 @@ import inspect
 import pickle
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from typing import Any
 
 import pytest
@@ -17,7 +14,6 @@ import pytest
 from saslwrap import (
     AuthenticationError,
     DigestMD5Client,
-    MechanismUnavailableError,
     NegotiationError,
     ProtocolError,
     SASLError,
@@ -438,33 +434,6 @@ def test_nothing_secret_is_shown(connection: Any) -> None:
     assert not any(PASSWORD in text for text in texts)
     with pytest.raises(TypeError):
         pickle.dumps(connection)
-
-
-@pytest.mark.parametrize("version", ["2.9", "2.10", "2.10.2rc4", "3.0", "next"])
-def test_another_version(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metadata, "version", lambda _: version)
-    words = rf"ldap3 {version} is not known.*pip install 'ldap3>=2.9.1,<2.10'"
-    with pytest.raises(MechanismUnavailableError, match=words):
-        authenticate(connect(1), mechanism)
-
-
-def test_without_the_library() -> None:
-    program = """
-import sys
-from importlib import metadata
-def version(name):
-    raise metadata.PackageNotFoundError(name)
-metadata.version = version
-from saslwrap.clients.ldap3 import authenticate
-try:
-    authenticate(None, None)
-except Exception as error:
-    print(error)
-print("ldap3" in sys.modules)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    said = done.stdout.decode().splitlines()
-    assert said == ["ldap3 is not installed: pip install 'ldap3>=2.9.1,<2.10'", "False"]
 
 
 def test_ldap3_still_calls_what_is_replaced() -> None:
