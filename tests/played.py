@@ -152,6 +152,9 @@ def converse(
 
 AT_ONCE: Turn = (None, b"token", True)
 
+#: Octets of the longest line before a login.
+LINE_LIMIT = 98304
+
 #: What our mechanism refuses, and the server has to be told.
 LOCAL_REFUSALS: Sequence[SASLError] = [
     NegotiationError("the offer is too weak"),

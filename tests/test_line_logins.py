@@ -1,6 +1,6 @@
-"""What the logins of POP3, SMTP and ManageSieve have in common, each in its own words.
+"""What the logins of IMAP, POP3, SMTP and ManageSieve have in common, each in its own words.
 
-What is one protocol's alone stands in its own file, and so does IMAP, which has tags besides.
+What is one protocol's alone stands in its own file.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -26,14 +27,17 @@ from saslwrap.errors import (
     UsageError,
 )
 from saslwrap.exchange import Done, Send, transport_survives
+from saslwrap.mechanism import ServerMechanism
 from saslwrap.protocols._login import LineLogin
 from saslwrap.protocols._login_server import LineLoginServer
+from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
 from saslwrap.protocols.pop3 import POP3Auth, POP3AuthServer
 from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
 from saslwrap.protocols.smtp import SMTPAuth, SMTPAuthServer
 from saslwrap.testing.pairs import PROTECTIONS, mechanism_pair
 from tests.played import (
     AT_ONCE,
+    LINE_LIMIT,
     LOCAL_REFUSALS,
     Feed,
     PlayedClient,
@@ -51,8 +55,6 @@ from tests.played import (
 )
 
 __all__ = ["feed"]
-
-LIMIT = 98304
 
 
 def as_line(message: bytes) -> bytes:
@@ -103,6 +105,29 @@ class Words:
         return serving(self.server, *turns)
 
 
+IMAP = Words(
+    client=partial(IMAPAuthenticate, tag="t.7", initial_response=True),
+    server=IMAPAuthenticateServer,
+    service="imap",
+    login="t.7 AUTHENTICATE PLAYED",
+    challenge=challenge,
+    empty=b"+\r\n",
+    response=as_line,
+    cancel=("*", "t.7 BAD cancelled"),
+    success=("t.7 OK", "OK"),
+    authenticated="t.7 OK authenticated",
+    failed={
+        AuthenticationError: "t.7 NO [AUTHENTICATIONFAILED] authentication failed",
+        NegotiationError: 't.7 NO [PRIVACYREQUIRED] too "weak" ?',
+        ProtocolError: "t.7 BAD no nonce",
+        MechanismUnavailableError: "t.7 NO [UNAVAILABLE] not available here",
+        UsageError: "t.7 NO [SERVERBUG] internal error",
+    },
+    given_up="t.7 NO given up",
+    idle=("t.7 NOOP", "t.7 OK completed"),
+    too_many="* BYE too many commands before a login",
+    leave=("t.7 LOGOUT", "* BYE logging out\r\nt.7 OK completed"),
+)
 POP3 = Words(
     client=POP3Auth,
     server=POP3AuthServer,
@@ -172,8 +197,14 @@ SIEVE = Words(
     too_many='BYE "too many commands before a login"',
     leave=("LOGOUT", 'OK "bye"'),
 )
-in_lines = pytest.mark.parametrize("words", [POP3, SMTP], ids=["pop3", "smtp"])
-everywhere = pytest.mark.parametrize("words", [POP3, SMTP, SIEVE], ids=["pop3", "smtp", "sieve"])
+
+
+def in_words_of(**protocols: Words) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("words", protocols.values(), ids=protocols)
+
+
+in_lines = in_words_of(imap=IMAP, pop3=POP3, smtp=SMTP)
+everywhere = in_words_of(imap=IMAP, pop3=POP3, smtp=SMTP, sieve=SIEVE)
 
 
 # The client
@@ -205,10 +236,13 @@ def test_an_initial_response_that_is_too_long_waits(
 
 
 @everywhere
-def test_without_initial_response_the_first_message_waits(feed: Feed, words: Words) -> None:
-    exchange = words.client(PlayedClient(AT_ONCE), initial_response=False)
+@pytest.mark.parametrize("initial", [b"token", b""])
+def test_without_initial_response_the_first_message_waits(
+    feed: Feed, words: Words, initial: bytes
+) -> None:
+    exchange = words.client(PlayedClient((None, initial, True)), initial_response=False)
     assert crank(exchange) == Send(line(words.login))
-    assert feed(exchange, words.empty) == Send(words.response(b"token"))
+    assert feed(exchange, words.empty) == Send(words.response(initial))
     assert feed(exchange, line(words.success[0])) == Done()
 
 
@@ -221,8 +255,11 @@ def test_what_follows_the_success_is_left_over(words: Words) -> None:
 
 
 @everywhere
-def test_success_without_proof(words: Words) -> None:
-    exchange = words.started((None, None, False))
+@pytest.mark.parametrize("turns", [[], [(b"more", b"r", False)]])
+def test_success_without_proof(words: Words, turns: Sequence[Turn]) -> None:
+    exchange = words.started((None, None, False), *turns)
+    if turns:
+        feed_whole(exchange, words.challenge(b"more"))
     exchange.receive_data(line(words.success[0]))
     failure(exchange, MutualAuthenticationError, "PLAYED is not complete", survives=False)
 
@@ -233,7 +270,7 @@ def test_success_without_proof(words: Words) -> None:
     [
         (b"\0", "looks like a SASL frame"),
         (b"\x16", "no text"),
-        (b"2" * LIMIT, f"a line over {LIMIT} octets"),
+        (b"2" * LINE_LIMIT, f"a line over {LINE_LIMIT} octets"),
     ],
     ids=["frame", "TLS", "long"],
 )
@@ -294,12 +331,18 @@ def test_the_initial_response_may_be_absent_empty_or_there(
 
 
 @in_lines
-def test_a_last_message_is_a_challenge_that_nothing_answers(feed: Feed, words: Words) -> None:
-    exchange = words.serving((None, b"", False), (b"r", b"proof", True))
+@pytest.mark.parametrize("first", [None, b""])
+@pytest.mark.parametrize("last", [b"", b"proof"])
+def test_a_last_message_is_a_challenge_that_nothing_answers(
+    feed: Feed, words: Words, first: bytes | None, last: bytes
+) -> None:
+    exchange = words.serving((None, first, False), (b"r", last, True))
     assert feed(exchange, line(words.login)) == Send(words.challenge(b""))
-    assert feed(exchange, words.response(b"r")) == Send(words.challenge(b"proof"))
+    assert feed(exchange, words.response(b"r")) == Send(words.challenge(last))
     exchange.receive_data(b"\r\n\0\0\0\x10sealed")
     assert crank(exchange) == Send(line(words.authenticated))
+    with pytest.raises(UsageError, match="told of success"):
+        exchange.abort()
     assert crank(exchange) == Done()
     assert exchange.trailing_data == b"\0\0\0\x10sealed"
 
@@ -320,7 +363,7 @@ def test_the_client_leaves(feed: Feed, words: Words) -> None:
     command, answer = words.leave
     exchange = words.serving()
     assert feed(exchange, line(command)) == Send(line(answer))
-    failure(exchange, TruncatedStreamError, command, survives=False)
+    failure(exchange, TruncatedStreamError, command.split()[-1], survives=False)
 
 
 @everywhere
@@ -329,6 +372,7 @@ def test_the_client_leaves(feed: Feed, words: Words) -> None:
     [
         (AuthenticationError("no such user: mallory"), AuthenticationError),
         (AuthenticationError("wrong password"), AuthenticationError),
+        (MutualAuthenticationError("who?"), AuthenticationError),
         (IntegrityError(), AuthenticationError),
         (NegotiationError('too\r\n"weak" é'), NegotiationError),
         (MalformedMessageError("no nonce"), ProtocolError),
@@ -336,11 +380,22 @@ def test_the_client_leaves(feed: Feed, words: Words) -> None:
         (UsageError("max_ssf"), UsageError),
     ],
 )
+@pytest.mark.parametrize("where", ["first step", "later step", "factory"])
 def test_the_mechanism_s_errors_are_answered(
-    feed: Feed, words: Words, error: SASLError, kind: type[SASLError]
+    feed: Feed, words: Words, where: str, error: SASLError, kind: type[SASLError]
 ) -> None:
-    exchange = words.serving((None, error, False))
-    assert feed(exchange, line(words.login)) == Send(line(words.failed[kind]))
+    def factory() -> ServerMechanism:
+        if where == "factory":
+            raise error
+        return PlayedServer(*turns)
+
+    later = where == "later step"
+    turns: list[Turn] = [(None, b"c", False)] * later + [(b"r" if later else None, error, False)]
+    exchange = words.server({"PLAYED": factory})
+    if later:
+        feed(exchange, line(words.login))
+    last = words.response(b"r") if later else line(words.login)
+    assert feed(exchange, last) == Send(line(words.failed[kind]))
     failure(exchange, type(error), str(error), survives=transport_survives(error))
 
 
@@ -381,7 +436,7 @@ def test_our_halves_understand_each_other_in_any_pieces(
 
 
 @everywhere
-@pytest.mark.parametrize("protection", PROTECTIONS)
+@pytest.mark.parametrize("protection", [*PROTECTIONS, "auth"])
 @pytest.mark.parametrize("pieces", [[], [1] * 2000], ids=["whole", "octets"])
 def test_every_protection_of_digest_md5(
     words: Words, protection: str, pieces: Sequence[int]
@@ -390,6 +445,12 @@ def test_every_protection_of_digest_md5(
     client = words.client(pair.client)
     server = words.server({"DIGEST-MD5": lambda: pair.server})
     assert converse(client, server, pieces) == [Done(), Done()]
-    assert client.context is not None
-    assert server.context is not None
-    assert server.context.unseal(client.context.seal(b"NOOP")) == b"NOOP"
+    assert (client.trailing_data, server.trailing_data) == (b"", b"")
+    ours, theirs = client.context, server.context
+    if protection == "auth":
+        assert (ours, theirs) == (None, None)
+        return
+    assert ours is not None
+    assert theirs is not None
+    assert theirs.unseal(ours.seal(b"to the server")) == b"to the server"
+    assert ours.unseal(theirs.seal(b"to the client")) == b"to the client"

@@ -22,6 +22,7 @@ from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
 from saslwrap.testing.pairs import mechanism_pair
 from tests.played import (
     AT_ONCE,
+    LINE_LIMIT,
     Feed,
     PlayedClient,
     Turn,
@@ -37,8 +38,6 @@ from tests.played import (
 )
 
 __all__ = ["feed"]
-
-LIMIT = 98304
 
 
 def quoted(message: bytes) -> bytes:
@@ -157,7 +156,7 @@ def test_too_little_protection_over_tls() -> None:
         (b'"Y2g"\r\n', MalformedMessageError, "no base64"),
         (b"{5}x\r\n", MalformedMessageError, "taken apart"),
         (b"{12345678901}\r\n", MalformedMessageError, "taken apart"),
-        (b"{9999999999}\r\n", ProtocolError, f"a literal of 9999999999 octets; .* {LIMIT}$"),
+        (b"{9999999999}\r\n", ProtocolError, f"a literal of 9999999999 octets; .* {LINE_LIMIT}$"),
         (b"OK {98294}\r\n", ProtocolError, "a literal of 98294"),
     ],
 )
@@ -267,7 +266,7 @@ def test_a_server_that_says_nothing_unasked(feed: Feed, answer: bytes) -> None:
         (b'BYE "x"\r\n', "'BYE x' among"),
         (b'"a" "b" "c"\r\n', "'a b c' among"),
         (b'"X"\r\n' * 1000, "more than 1000 lines"),
-        (b"x" * LIMIT, f"a line over {LIMIT} octets"),
+        (b"x" * LINE_LIMIT, f"a line over {LINE_LIMIT} octets"),
     ],
 )
 def test_no_capabilities(said: bytes, text: str) -> None:
