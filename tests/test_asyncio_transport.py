@@ -536,6 +536,19 @@ async def test_another_protocol_takes_over_in_mid_burst(kind: type[AnyRecorder])
     assert first.events == "d"
 
 
+@both_kinds
+async def test_another_protocol_takes_over_in_mid_frame(kind: type[AnyRecorder]) -> None:
+    first, second = BufferedRecorder(), kind()
+    transport, peer = await upgraded(first)
+    first.on_data = lambda: transport.set_protocol(second)
+    await peer.send(b"1" * 1000 + b"2" * 1500)
+    await second.got(b"2" * 1500)
+    await peer.close()
+    assert await second.lost() is None
+    assert first.events == "d"
+    assert first.data == b"1" * 1000
+
+
 async def test_a_protocol_of_another_kind_is_refused() -> None:
     transport, _ = await upgraded(Recorder())
     with pytest.raises(UsageError, match="BufferedProtocol"):

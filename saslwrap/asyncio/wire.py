@@ -195,9 +195,15 @@ class Wire(asyncio.Protocol):
 
     def _deliver(self, plaintext: bytes) -> None:
         if isinstance(self.protocol, asyncio.Protocol):
-            return self.protocol.data_received(plaintext)
-        rest = memoryview(plaintext)
+            self.protocol.data_received(plaintext)
+        else:
+            self._fill_buffers(memoryview(plaintext))
+
+    def _fill_buffers(self, rest: memoryview) -> None:
+        """Give a `BufferedProtocol` as much as it wants; the rest is delivered later."""
         while rest and (self.one_by_one or self._wanted):
+            if isinstance(self.protocol, asyncio.Protocol):  # it took over meanwhile
+                break
             buffer = memoryview(self.protocol.get_buffer(len(rest)))
             if not (size := min(len(buffer), len(rest))):
                 raise RuntimeError("get_buffer() returned an empty buffer")
@@ -206,7 +212,6 @@ class Wire(asyncio.Protocol):
             self.protocol.buffer_updated(size)
         self.undelivered = 0
         self.layer.push_back(rest)
-        return None
 
     def _tell_eof(self) -> None:
         if not self.protocol.eof_received():
