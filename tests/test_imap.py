@@ -439,6 +439,16 @@ def test_what_is_refused_in_place_of_a_login(
     refused(exchange, feed(exchange, line(wire)), answer, kind, text)
 
 
+def test_what_is_no_command_has_no_tag() -> None:
+    exchange = serving(IMAPAuthenticateServer)
+    assert feed_whole(exchange, b"old NOOP\r\n") == Send(b"old OK completed\r\n")
+    assert exchange.tag == "old"
+    assert feed_whole(exchange, b"x\r\n") == Send(
+        b"* BAD the client sent a line that is no command\r\n"
+    )
+    assert exchange.tag == ""
+
+
 def test_no_mechanism_at_all() -> None:
     exchange = IMAPAuthenticateServer({}, initial_response=False)
     offer = b"* CAPABILITY IMAP4rev1 LOGINDISABLED\r\nx OK completed\r\n"
