@@ -113,6 +113,7 @@ class SecurityContext:
     """
 
     __slots__ = (
+        "_claim",
         "_fault",
         "_sealer",
         "_sealing",
@@ -157,6 +158,7 @@ class SecurityContext:
         self._unsealer: Unsealer | None = unsealer
         self._sealing: Final = threading.Lock()
         self._unsealing: Final = threading.Lock()
+        self._claim: Final = threading.Lock()  # never released
         self._fault: SASLError | None = None
 
     @property
@@ -173,6 +175,19 @@ class SecurityContext:
     def alive(self) -> bool:
         """Whether it works: neither failed nor closed."""
         return self._sealer is not None
+
+    def claim(self) -> None:
+        """Become the only user's, as a layer is. Two would each get a part of the sequence.
+
+        :raises UsageError: it has a user already, or is closed
+        :raises SASLError: it has failed, with the first failure's type and text
+        """
+        self.check()
+        if not self._claim.acquire(False):
+            raise UsageError(
+                "the security context has a user already, such as a layer, and serves one "
+                "connection: go on with that layer or its stream, or log in anew for another"
+            )
 
     def seal(self, message: Buffer) -> bytes:
         """Protect one message and return its token, without length (SSPI: EncryptMessage).
@@ -340,7 +355,7 @@ class SecurityContext:
     def _refusal(self) -> SASLError:
         if (fault := self.fault) is not None:
             return fault
-        error = UsageError("the security context is closed")
+        error = UsageError("the security context is closed; log in anew for another")
         error.status = SecurityStatus.SEC_E_CONTEXT_EXPIRED
         return error
 

@@ -52,7 +52,8 @@ class SecurityLayer:
     """Seals and frames outbound data; takes frames apart and unseals inbound data.
 
     :param context: the context of the completed login; the layer is then its only user
-    :raises UsageError: it is none
+    :raises UsageError: it is none, is closed, or has a layer already
+    :raises SASLError: it has failed
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class SecurityLayer:
                 f"this is {type(context).__name__}. Where it is None the login brought no layer: "
                 "go on without one"
             )
+        context.claim()
         self.context: Final = context
         self._decoder = FrameDecoder(context.local_maxbuf)
         self._plaintext = b""  # of the frame that is being read, from _offset on
@@ -333,16 +335,17 @@ def next_layer(layer: Layer, context: SecurityContext | None, trailing_data: byt
 
     :param trailing_data: what was read of `layer` past the login's end
     :raises ProtocolError: that is data in the old layer, where the new one had to begin
+    :raises UsageError: the context is closed, or has a layer already
     """
     if context is None:
         layer.push_back(trailing_data)
         return layer
+    replacement = SecurityLayer(context)
     if layer.context is not None:
         if trailing_data or layer.pending:
             error = ProtocolError("the peer sent data in the old layer after the login")
             raise layer.context.fail(error)
         layer.context.close()
-    replacement = SecurityLayer(context)
     replacement.receive_data(trailing_data)
     replacement.receive_data(layer.unread())
     if layer.ended:

@@ -489,7 +489,7 @@ def test_a_closed_context_refuses_and_is_not_failed() -> None:
     for error in refusals(context):
         assert type(error) is UsageError
         assert isinstance(error, SASLError)
-        assert str(error) == "the security context is closed"
+        assert str(error) == "the security context is closed; log in anew for another"
         assert error.status == SecurityStatus.SEC_E_CONTEXT_EXPIRED
 
 

@@ -21,6 +21,7 @@ from saslwrap import (
     MalformedMessageError,
     NegotiationError,
     SASLError,
+    SecurityLayer,
     SecurityProperties,
     UsageError,
 )
@@ -90,6 +91,13 @@ def test_the_plaintext_does_not_show() -> None:
     assert len(token) == 16 + 32
     assert b"secret" not in token
     assert contexts.server.unseal(token) == b"a secret of 32 octets, no pad..."
+
+
+def test_a_context_has_one_layer() -> None:
+    for context in gss_contexts("ntlm-128"):
+        SecurityLayer(context)
+        with pytest.raises(UsageError, match="has a user already"):
+            SecurityLayer(context)
 
 
 def test_the_longest_message() -> None:

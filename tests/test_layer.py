@@ -435,6 +435,37 @@ def test_a_layer_takes_a_context_alone(context: Any) -> None:
         SecurityLayer(context)
 
 
+def test_a_context_has_one_layer() -> None:
+    """The guard: two would share its numbers, and each peer would miss a part of the sequence."""
+    context = make_context()
+    layer = SecurityLayer(context)
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"has a user already.*or log in anew"):
+            SecurityLayer(context)
+    assert joined(layer, b"hello") + joined(layer, b"world!") == TWO
+
+
+def test_a_context_whose_layer_is_gone_has_no_other() -> None:
+    context = make_context()
+    SecurityLayer(context).receive_data(TWO[:20])  # which nobody will find the rest of
+    with pytest.raises(UsageError, match="has a user already"):
+        SecurityLayer(context)
+
+
+def test_a_context_that_is_closed_gets_no_layer() -> None:
+    context = make_context()
+    context.close()
+    with pytest.raises(UsageError, match="is closed; log in anew"):
+        SecurityLayer(context)
+
+
+def test_a_context_that_has_failed_gets_no_layer() -> None:
+    context = make_context()
+    context.fail(ProtocolError("the framing broke"))
+    with pytest.raises(ProtocolError, match="the framing broke"):
+        SecurityLayer(context)
+
+
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_read_of_nothing_is_refused(size: int) -> None:
     layer = make_layer()
@@ -941,3 +972,10 @@ def test_data_in_the_old_layer_after_the_login_is_refused(size: int, trailing: b
     assert old.pending == 7 - size
     with pytest.raises(ProtocolError, match="data in the old layer"):
         next_layer(old, make_context(), trailing)
+
+
+def test_a_layer_is_not_replaced_by_itself() -> None:
+    layer = make_layer()
+    with pytest.raises(UsageError, match="has a user already"):
+        next_layer(layer, layer.context, b"")
+    assert joined(layer, b"hello") + joined(layer, b"world!") == TWO

@@ -1,7 +1,7 @@
 """A login that cannot begin costs the caller nothing: what was handed in is there again.
 
 Over every shell: a mechanism that was used before is found out when the channel is bound, an
-exchange that was used before first of all.
+exchange that was used before first of all. And a context that has a layer gets no other stream.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import pytest
 
 import saslwrap.asyncio
 from saslwrap import Exchange, UsageError
-from saslwrap.anyio import SASLStream, authenticate
+from saslwrap.anyio import SASLAttribute, SASLStream, authenticate
+from saslwrap.context import SecurityContext
 from saslwrap.sync import SASLSocket, authenticate_socket
-from saslwrap.testing import memory_stream_pair
+from saslwrap.testing import context_pair, memory_stream_pair, stream_pair
 from tests.support import ToyExchange, ToyMechanism
 
 HANDED_IN, MORE = b"handed in", b" and what came behind"
@@ -157,3 +158,45 @@ async def test_no_context_over_asyncio(given: Any) -> None:
             saslwrap.asyncio.start_sasl(transport, asyncio.Protocol(), given)
         writer.close()
         await writer.wait_closed()
+
+
+def in_use() -> SecurityContext:
+    context = context_pair().client
+    SASLStream(memory_stream_pair()[0], context)
+    return context
+
+
+has_a_layer = pytest.raises(UsageError, match="has a user already")
+
+
+def test_a_context_of_another_stream_over_a_socket() -> None:
+    here, there = socket.socketpair()
+    with here, there, has_a_layer:
+        SASLSocket(here, in_use())
+
+
+def test_a_context_of_another_stream_over_a_stream() -> None:
+    with has_a_layer:
+        SASLStream(memory_stream_pair()[0], in_use())
+
+
+@pytest.mark.asyncio
+async def test_a_context_of_another_stream_over_asyncio() -> None:
+    here, there = socket.socketpair()
+    with there:
+        reader, writer = await asyncio.open_connection(sock=here)
+        there.sendall(MORE)
+        with has_a_layer:
+            await saslwrap.asyncio.start_sasl_streams(reader, writer, in_use())
+        assert await reader.readexactly(len(MORE)) == MORE  # the pair is as it was
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.anyio
+async def test_the_context_of_a_stream_that_goes_on() -> None:
+    client, server = stream_pair()
+    with has_a_layer:
+        SASLStream(memory_stream_pair()[0], client.extra(SASLAttribute.context))
+    await client.send(b"still here")
+    assert await server.receive() == b"still here"

@@ -32,7 +32,7 @@ from saslwrap.testing import (
 from saslwrap.testing.checks import check_byte_stream
 from saslwrap.testing.pairs import HOST, PASSWORD, REALM, USERNAME, properties_for
 from tests.conftest import logged_in, talk
-from tests.support import ToySealer, ToyUnsealer, at_work, make_context, tokens
+from tests.support import ToySealer, ToyUnsealer, at_work, make_context, make_layer, tokens
 
 
 def watched_pair(protection: str = "rc4") -> tuple[FrameLog, SecurityContext, SecurityContext]:
@@ -177,6 +177,17 @@ def test_what_spends_nothing_is_not_there() -> None:
         with pytest.raises(UsageError, match=r"TOY cannot (un)?seal in place; use (un)?seal"):
             call(memoryview(bytearray(20)))
     assert toy.alive
+
+
+def test_a_context_that_is_watched_is_nobody_else_s() -> None:
+    """A layer of it would seal past the log, and out of the watched one's sequence."""
+    context = make_context()
+    FrameLog().watch(context)
+    with pytest.raises(UsageError, match="has a user already"):
+        SecurityLayer(context)
+    in_use = make_layer().context
+    with pytest.raises(UsageError, match="has a user already"):
+        FrameLog().watch(in_use)
 
 
 def test_a_failure_to_seal_is_there() -> None:

@@ -86,6 +86,7 @@ class SASLStream(ByteStream):
     :param context: the context of a completed login, None for a stream without a layer (yet)
     :param received: octets that were read from the transport past the login's end: ciphertext, with
         a context
+    :raises UsageError: the context is closed, or has a layer already
     """
 
     def __init__(

@@ -52,7 +52,8 @@ async def start_sasl_streams(
 
     :param received: octets that were read from `reader` past the login's end: ciphertext
     :param limit: of the new reader, as in `asyncio.open_connection`
-    :raises UsageError: the transport is closing, has a layer already, or has plaintext queued
+    :raises UsageError: the transport is closing, has a layer already, or has plaintext queued; the
+        context is closed, or has a layer already
     """
     return await _slide_under(reader, writer, context, received, limit)
 

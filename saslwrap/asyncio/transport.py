@@ -43,7 +43,8 @@ def start_sasl(
     :param protocol: gets the plaintext; `connection_made` is not called, so tell it its transport
     :param context: of a login that is complete
     :param received: octets that were read past the login's end: ciphertext
-    :raises UsageError: the transport is closing, has a layer already, or has plaintext queued
+    :raises UsageError: the transport is closing, has a layer already, or has plaintext queued; the
+        context is closed, or has a layer already
     """
     return slide_under(transport, protocol, context, received)
 

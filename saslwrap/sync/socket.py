@@ -42,6 +42,7 @@ class SASLSocket:
     :param context: the context of a completed login, None for no layer (yet)
     :param received: octets that were read from `sock` past the login's end: ciphertext, with a
         context
+    :raises UsageError: the context is closed, or has a layer already
     :ivar sock: the socket below
     """
 

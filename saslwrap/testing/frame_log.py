@@ -116,7 +116,10 @@ class FrameLog:
         """Make a context that does its work with `context`, and writes it down here.
 
         Use it in place of `context`, whose only user it is then.
+
+        :raises UsageError: that is closed, or has a layer already
         """
+        context.claim()
         number, self._contexts = self._contexts, self._contexts + 1
         outbound = _Way(self._records, number, "sent")
         inbound = _Way(self._records, number, "received")

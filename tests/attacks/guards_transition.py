@@ -108,8 +108,8 @@ GUARDS: list[tuple[str, Guard]] = [
         F + "6_frame_of_the_old_layer_behind_the_success_is_refused[socket-threads]",
         Guard(
             LAYER,
-            "layer.context.close()\n    replacement = SecurityLayer(context)",
-            "return layer\n    replacement = SecurityLayer(context)",
+            "layer.context.close()\n    replacement.receive_data(trailing_data)",
+            "return layer\n    replacement.receive_data(trailing_data)",
         ),
     ),
     (

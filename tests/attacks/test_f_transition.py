@@ -382,7 +382,7 @@ async def test_f6_rebind_travels_under_the_old_layer_and_the_new_one_starts_at_0
 async def test_f6_frame_of_the_old_layer_behind_the_success_is_refused(
     shell: Shell, sockets: Sockets
 ) -> None:
-    """Guard: saslwrap/layer.py: layer.context.close() replacement = SecurityLayer(context)"""
+    """Guard: saslwrap/layer.py: layer.context.close() replacement.receive_data(trailing_data)"""
     end, under, intruder = await rebinding(shell, sockets, is_client=False)
     await at_once(
         partial(end.log_in, client_exchange()),

@@ -120,11 +120,12 @@ def test_asyncio_write(benchmark: BenchmarkFixture, size: int) -> None:
 
 @every_size
 def test_asyncio_data_received(benchmark: BenchmarkFixture, size: int) -> None:
-    client, server = layer_pair()
+    contexts = context_pair()
+    server = SecurityLayer(contexts.server)
 
     async def run() -> None:
         sink = _Sink()
-        start_sasl(sink, asyncio.Protocol(), client.context)
+        start_sasl(sink, asyncio.Protocol(), contexts.client)
         wire = sink.get_protocol()
         assert isinstance(wire, asyncio.Protocol)
         run_batches(benchmark, wire.data_received, lambda: wire_of(server, size))
