@@ -34,6 +34,11 @@ def candidates() -> list[ClientMechanism]:
     return [Strong("alice", PASSWORD, service="ldap", host=HOST), mechanism()]
 
 
+#: What was made in place of a mechanism; and each client's error, from where it was made.
+NO_MECHANISMS: list[Any] = [None, [], DigestMD5Client, [DigestMD5Client], PASSWORD]
+TO_MAKE = r"make_mechanism has to make one mechanism or more: lambda: GSSAPIClient"
+
+
 def make_server(**options: Any) -> LDAPServer:
     return LDAPServer(ENTRIES, {"alice": PASSWORD}, host=HOST, writable=True, **options)
 

@@ -32,9 +32,11 @@ from tests.bad_servers import (
 )
 from tests.conftest import TLSContexts
 from tests.ldap_clients import (
+    NO_MECHANISMS,
     NUMBER,
     PASSWORD,
     ROOT,
+    TO_MAKE,
     candidates,
     in_clear,
     make_server,
@@ -218,6 +220,13 @@ async def test_a_mechanism_is_made_for_each_login() -> None:
         initialize("ldap://localhost", mechanism())  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("made", NO_MECHANISMS, ids=repr)
+async def test_what_makes_no_mechanism(made: Any, tap: Wiretap) -> None:
+    async with initialize(url(tap.port), lambda: made) as connection:
+        with pytest.raises(UsageError, match=TO_MAKE):
+            await look(connection)
+
+
 # LDAPClient
 
 
@@ -282,6 +291,12 @@ async def test_a_client_and_a_login_that_breaks_the_protocol(
         await connect(HOST, port, mechanism())
     with pytest.raises(ProtocolError, match=words):
         raise caught.value.__cause__
+
+
+@pytest.mark.parametrize("given", NO_MECHANISMS, ids=repr)
+async def test_a_client_that_is_given_no_mechanism(given: Any) -> None:
+    with pytest.raises(UsageError, match="mechanisms takes one mechanism or more, made"):
+        await connect(HOST, 1, given)
 
 
 # the library

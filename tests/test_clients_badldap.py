@@ -39,9 +39,11 @@ from tests.bad_servers import (
 )
 from tests.conftest import TLSContexts
 from tests.ldap_clients import (
+    NO_MECHANISMS,
     NUMBER,
     PASSWORD,
     ROOT,
+    TO_MAKE,
     candidates,
     in_clear,
     make_server,
@@ -327,6 +329,12 @@ async def test_a_frame_that_is_wrong(behave: Behaviour, words: str) -> None:
 async def test_a_mechanism_is_made_for_each_login() -> None:
     with pytest.raises(UsageError, match="lambda"):
         await connect(target(1), mechanism())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("made", NO_MECHANISMS, ids=repr)
+async def test_what_makes_no_mechanism(made: Any, tap: Wiretap) -> None:
+    with pytest.raises(UsageError, match=TO_MAKE):
+        await connect(target(tap.port), lambda: made)
 
 
 async def test_nothing_of_badldaps_gets_around_the_network() -> None:

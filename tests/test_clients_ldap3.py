@@ -35,9 +35,11 @@ from tests.bad_servers import (
 )
 from tests.conftest import TLSContexts
 from tests.ldap_clients import (
+    NO_MECHANISMS,
     NUMBER,
     PASSWORD,
     ROOT,
+    TO_MAKE,
     candidates,
     in_clear,
     make_server,
@@ -422,6 +424,12 @@ def _bound_by_itself(tap: Wiretap) -> Any:
 def test_arguments_of_the_wrong_kind(arguments: tuple[Any, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         authenticate(*arguments)
+
+
+@pytest.mark.parametrize("made", NO_MECHANISMS, ids=repr)
+def test_what_makes_no_mechanism(made: Any, tap: Wiretap) -> None:
+    with pytest.raises(UsageError, match=TO_MAKE):
+        authenticate(connect(tap.port), lambda: made)
 
 
 def test_referrals_are_not_followed(connection: Any) -> None:

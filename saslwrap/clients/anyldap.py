@@ -32,6 +32,7 @@ from saslwrap.errors import AuthenticationError, NegotiationError, UsageError
 
 __all__ = ["connect", "initialize"]
 
+_TO_GIVE = "mechanisms takes one mechanism or more, made: GSSAPIClient(...)"
 _NO_TLS = "StartTLS has to come before the login, not under its layer: use TLS at once"
 
 
@@ -52,6 +53,7 @@ async def connect(
     :raises LDAPClientConnectionLostException: anyldap's; its cause is a `ProtocolError`, or what
         else became of the connection
     :raises OSError: there is no connection
+    :raises UsageError: `mechanisms` is none
     :raises MechanismUnavailableError: anyldap is missing, or none of 0.2
     """
     require("anyldap", "0.2", "0.3")
@@ -59,7 +61,7 @@ async def connect(
     from anyldap.protocols.ldap.ldapclient import LDAPClientConnectionLostException
     from anyldap.protocols.ldap.ldapconnector import AsyncLDAPClientConnection
 
-    login = make_login(mechanisms, 1)
+    login = make_login(mechanisms, 1, _TO_GIVE)
     tls = {"ssl_context": ssl_context, "tls_standard_compatible": False} if ssl_context else {}
     transport = await anyio.connect_tcp(host, port, **tls)  # type: ignore[call-overload]
     async with AsyncExitStack() as stack:

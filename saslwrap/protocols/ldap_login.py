@@ -97,6 +97,18 @@ class _Mechanisms:
         ]
 
 
+def check_candidates(given: Sequence[ClientMechanism], remedy: str) -> list[ClientMechanism]:
+    """Refuse what is not one mechanism or several.
+
+    :param remedy: what the error says: what was to give them, and in which form
+    :raises UsageError: it is none, or there is another kind among them
+    """
+    candidates = list(given) if isinstance(given, Iterable) else [given]
+    if not candidates or not all(isinstance(one, ClientMechanism) for one in candidates):
+        raise UsageError(remedy)
+    return candidates
+
+
 class LDAPLogin(LDAPBind):
     """Choose a mechanism by what the server offers, log in, and check the offer afterwards.
 
@@ -118,12 +130,11 @@ class LDAPLogin(LDAPBind):
         candidates: Sequence[ClientMechanism],
         message_id: int = 1,
     ) -> None:
-        candidates = list(candidates) if isinstance(candidates, Iterable) else [candidates]
-        if not candidates or not all(isinstance(one, ClientMechanism) for one in candidates):
-            raise UsageError("candidates takes one mechanism or more, made: [GSSAPIClient(...)]")
-        super().__init__(candidates[0], message_id)
+        self._candidates: list[ClientMechanism] = check_candidates(
+            candidates, "candidates takes one mechanism or more, made: [GSSAPIClient(...)]"
+        )
+        super().__init__(self._candidates[0], message_id)
         self._mechanism = None  # not chosen yet
-        self._candidates: list[ClientMechanism] = candidates
         self._asked: _Mechanisms | None = None  # as long as the answer is not complete
         self.offered: list[str] | None = None
 
