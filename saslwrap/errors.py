@@ -172,3 +172,15 @@ class OutOfSequenceError(IntegrityError):
         self, text: str = "a protected message is out of sequence: lost, replayed or reordered"
     ) -> None:
         super().__init__(text)
+
+
+def require_kind(name: str, value: object, kind: Any, wanted: str = "") -> None:
+    """Refuse an argument of another kind when it is given, without showing it.
+
+    :param kind: what `isinstance` takes: a type, a union, `Callable`
+    :param wanted: the kind in words, where its name would not do
+    :raises UsageError: it is of another kind
+    """
+    if not isinstance(value, kind):
+        wanted = wanted or (kind.__name__ if isinstance(kind, type) else str(kind))
+        raise UsageError(f"{name} is {wanted}, not {type(value).__name__}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from saslwrap.errors import UsageError
+from saslwrap.errors import UsageError, require_kind
 
 __all__ = ["QOP", "ChannelInfo", "SecurityProperties", "Sizes", "StreamSizes"]
 
@@ -39,7 +40,7 @@ class SecurityProperties:
         `"rc4", "3des", "rc4-56", "des", "rc4-40"`
     :param require_layer: None: a layer, unless TLS below already gives `min_ssf` (Active Directory
         forbids both). True: a layer in any case. False: never a layer; `min_ssf` is TLS's to give
-    :raises UsageError: for a value out of its range
+    :raises UsageError: for a value of another kind, or out of its range
     """
 
     min_ssf: int = 112
@@ -49,6 +50,10 @@ class SecurityProperties:
     require_layer: bool | None = None
 
     def __post_init__(self) -> None:
+        for name in ("min_ssf", "max_ssf", "max_buffer"):
+            require_kind(name, getattr(self, name), int)
+        require_kind("require_layer", self.require_layer, bool | None)
+        require_kind("ciphers", self.ciphers, Iterable, "a tuple of names")
         if not 0 <= self.min_ssf <= self.max_ssf:
             raise UsageError(
                 f"0 <= min_ssf <= max_ssf does not hold: min_ssf={self.min_ssf}, "

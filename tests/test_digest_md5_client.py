@@ -735,6 +735,10 @@ def test_a_cnonce_source_that_breaks_ends_the_login() -> None:
         ({"serv_name": ""}, "'' is no host name"),
         ({"serv_name": "a/b"}, "'a/b' is no host name"),
         ({"hash_encoding": "latin-1"}, "hash_encoding is one of auto, utf8, gsasl"),
+        ({"realm": 0}, "realm is a str, not int"),
+        ({"serv_name": b"x"}, "serv_name is a str, not bytes"),
+        ({"properties": {"min_ssf": 1}}, "properties is SecurityProperties, not dict"),
+        ({"generate_cnonce": "abc"}, "generate_cnonce is a function, not str"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_when_given(changes: dict[str, Any], text: str) -> None:
@@ -747,8 +751,8 @@ def test_any_password_is_hashed_as_it_is(password: str) -> None:
     assert said(password=password)["response"] == Login(password=password).response.encode()
 
 
-@pytest.mark.parametrize("cnonce", ["", "a b", 'a"b', "a\\b", "\xfc", "a\n", "\0"])
-def test_a_cnonce_never_needs_an_escape(cnonce: str) -> None:
+@pytest.mark.parametrize("cnonce", ["", "a b", 'a"b', "a\\b", "\xfc", "a\n", "\0", b"abc"])
+def test_a_cnonce_never_needs_an_escape(cnonce: Any) -> None:
     with pytest.raises(UsageError, match="generate_cnonce must give printable ASCII"):
         said(generate_cnonce=lambda: cnonce)
 

@@ -326,6 +326,7 @@ every_client = pytest.mark.parametrize("make", CLIENTS, ids=names(CLIENTS))
         ({"host": "dc/example"}, "is no host name"),
         ({"host": "bücher.example"}, "xn--"),
         ({"host": None}, "host is a str, not NoneType"),
+        ({"properties": None}, "properties is SecurityProperties, not NoneType"),
     ],
 )
 def test_an_argument_of_both_sides(make: Any, arguments: dict[str, Any], text: str) -> None:
@@ -358,7 +359,12 @@ def test_credentials_of_two_kinds(make: Any, given: dict[str, Any]) -> None:
         (GSSAPIClient, {"authzid": "a\0"}, "authzid has control characters"),
         (GSSAPIClient, {"assume_maxbuf": 0}, "assume_maxbuf=0"),
         (GSSAPIServer, {"assume_maxbuf": 1 << 24}, "assume_maxbuf=16777216"),
+        (GSSAPIServer, {"assume_maxbuf": "65536"}, r"assume_maxbuf is int \| None, not str"),
+        (GSSAPIClient, {"keytab": 5}, r"keytab is str \| os.PathLike \| None, not int"),
         (GSSSPNEGOClient, {"authzid": "alice"}, "GSSAPI can"),
+        (GSSSPNEGOClient, {"ntlm": "no"}, r"ntlm is bool \| None, not str"),
+        (GSSSPNEGOServer, {"ntlm": None}, "ntlm is bool, not NoneType"),
+        (GSSSPNEGOClient, {"send_limit": 65536.0}, "send_limit is int, not float"),
         (GSSSPNEGOClient, {"receive_limit": 0}, "receive_limit=0"),
         (GSSSPNEGOServer, {"send_limit": 1 << 24}, "send_limit=16777216"),
     ],

@@ -77,6 +77,23 @@ def test_a_value_out_of_range_is_refused(arguments: dict[str, Any], text: str) -
 
 
 @pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"min_ssf": "128"}, "min_ssf is int, not str"),
+        ({"max_ssf": None}, "max_ssf is int, not NoneType"),
+        ({"max_buffer": 65536.0}, "max_buffer is int, not float"),
+        ({"ciphers": None}, "ciphers is a tuple of names, not NoneType"),
+        ({"require_layer": 1}, r"require_layer is bool \| None, not int"),
+        ({"require_layer": "no"}, r"require_layer is bool \| None, not str"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(arguments: dict[str, Any], text: str) -> None:
+    """The guard: no word in place of True or False is taken for None."""
+    with pytest.raises(UsageError, match=text):
+        SecurityProperties(**arguments)
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         {"min_ssf": 0, "max_ssf": 0},

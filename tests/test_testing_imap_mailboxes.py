@@ -653,6 +653,9 @@ def test_names_in_modified_utf_7(name: str, wire: str) -> None:
     [
         ({"INBOX": b"x"}, "takes a list"),
         ({"INBOX": "x"}, "takes a list"),
+        ({"INBOX": None}, "takes a list"),
+        ({5: []}, "a mailbox's name is str, not int"),
+        (["INBOX"], "mailboxes is lists of messages by name, not list"),
         ({"INBOX": ["x"]}, "is octets"),
         ({"INBOX": [Message("x")]}, "is octets"),  # type: ignore[arg-type]
         ({"INBOX": [Message(b"x", "\\Seen")]}, r"flags='\\\\Seen' is no set"),
@@ -664,7 +667,7 @@ def test_names_in_modified_utf_7(name: str, wire: str) -> None:
         ({"a*": []}, "no name of a mailbox"),
     ],
 )
-def test_mailboxes_that_are_wrong(mailboxes: dict[str, Any], says: str) -> None:
+def test_mailboxes_that_are_wrong(mailboxes: Any, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         IMAPServer(mailboxes)
 

@@ -863,10 +863,16 @@ def test_a_base_that_is_not_utf_8(directory: Directory) -> None:
         {"cn=x": {"cn": ["x"]}, "CN=X": {"cn": ["x"]}},
         {"cn=x": {"cn": "x"}},
         {"cn=x": {"cn": b"x"}},
+        {"cn=x": {"cn": None}},
+        {"cn=x": {"cn": [5]}},
+        {"cn=x": {5: ["x"]}},
+        {"cn=x": None},
+        {5: {}},
+        None,
     ],
-    ids=["syntax", "root", "twice", "str", "bytes"],
+    ids=repr,
 )
-def test_entries_that_are_wrong(entries: dict[str, Any]) -> None:
+def test_entries_that_are_wrong(entries: Any) -> None:
     with pytest.raises(UsageError):
         LDAPServer(entries, {})
 

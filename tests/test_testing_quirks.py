@@ -355,6 +355,12 @@ async def test_absent_and_empty(
         ({"quoted": ("nonce",)}, "quoted takes a tuple of algorithm, maxbuf"),
         ({"quoted": "maxbuf"}, "quoted takes a tuple"),
         ({"broken_ciphers": ("aes",)}, "broken_ciphers takes a tuple of 3des, des, rc4"),
+        ({"broken_ciphers": None}, "broken_ciphers is Iterable, not NoneType"),
+        ({"reserve": 16}, "reserve is tuple, not int"),
+        ({"realms": "example.com"}, "realms is tuple | None, not str"),
+        ({"nonce": "abc"}, "nonce is .*Callable | None, not str"),
+        ({"texts": ["no"]}, "texts is Mapping, not list"),
+        ({"foreign_uri": b"no"}, "foreign_uri is str | None, not bytes"),
     ],
 )
 def test_quirks_that_nobody_has(options: dict[str, Any], text: str) -> None:

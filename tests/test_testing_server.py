@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from saslwrap import SecurityProperties, UsageError
+from saslwrap import DigestMD5Server, SecurityProperties, UsageError
 from saslwrap.testing import IMAPServer, LDAPServer
 from saslwrap.testing.server import SASLServer
 
@@ -76,6 +76,13 @@ def test_a_server_is_not_entered_as_it_is(make: Callable[..., SASLServer]) -> No
         ({"tls": "certificate.pem"}, "tls is"),
         ({"tls": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}, "a client's context"),
         ({"quirks": "JDK"}, "quirks is Quirks, not str"),
+        ({"realm": None, "mechanisms": {}}, "realm is str, not NoneType"),
+        ({"host": b"localhost", "mechanisms": {}}, "host is str, not bytes"),
+        ({"mechanisms": None}, "mechanisms is several names, or factories by name, not NoneType"),
+        ({"mechanisms": [b"DIGEST-MD5"]}, "a mechanism's name is str, not bytes"),
+        ({"mechanisms": {5: DigestMD5Server}}, "a mechanism's name is str, not int"),
+        ({"mechanisms": {"X": "x"}}, r"mechanisms\['X'\] is a function that makes one, not str"),
+        ({"tls_server_end_point": "hash"}, "is the hash that channel_binding makes, not str"),
     ],
 )
 def test_an_option_that_is_none_is_refused_at_once(

@@ -22,6 +22,7 @@ from saslwrap.errors import (
     NegotiationError,
     SASLError,
     UsageError,
+    require_kind,
 )
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.mechanisms.forgetful import forgetful
@@ -47,6 +48,7 @@ class _Limits:
 
     def __init__(self, receive_limit: int, send_limit: int) -> None:
         for name, limit in (("receive_limit", receive_limit), ("send_limit", send_limit)):
+            require_kind(name, limit, int)
             if not 0 < limit <= MAX_MAXBUF:
                 raise UsageError(f"{name}={limit} is not in 1..{MAX_MAXBUF}")
         self.receive = receive_limit
@@ -112,7 +114,7 @@ class GSSSPNEGOClient(GSSSide, ClientMechanism):
         own form, `"DOMAIN\alice"`
     :param receive_limit: the longest token to receive, in octets
     :param send_limit: the longest token to send, in octets: what Cyrus SASL's servers take
-    :raises UsageError: arguments that contradict each other, or cannot be sent
+    :raises UsageError: arguments of another kind, that contradict each other, or cannot be sent
     :raises MechanismUnavailableError: the extra is not installed
 
     Steps may talk to a KDC (`may_block`). Failing ones say what is wrong with tickets, clocks,
@@ -144,6 +146,8 @@ class GSSSPNEGOClient(GSSSide, ClientMechanism):
             raise UsageError("GSS-SPNEGO cannot carry an authzid; GSSAPI can")
         self._peer = Peer(service, host, is_client=True)
         self._limits = _Limits(receive_limit, send_limit)
+        require_kind("properties", properties, SecurityProperties)
+        require_kind("ntlm", ntlm, bool | None)
         self.authcid: str | None = username
         self.properties = properties
         self._ntlm = "\\" in (username or "") if ntlm is None else ntlm
@@ -253,7 +257,7 @@ class GSSSPNEGOServer(GSSSide, ServerMechanism):
     :param send_limit: the longest token to send, in octets: what Cyrus SASL's servers take
     :param tls_server_end_point: the hash of our certificate (`channel_binding`): a login that is
         not bound to it is refused. Python's TLS does not tell a server its own certificate
-    :raises UsageError: arguments that contradict each other
+    :raises UsageError: arguments of another kind, or that contradict each other
     :raises MechanismUnavailableError: the extra is not installed
 
     `authcid` is the client's principal with its realm, or `DOMAIN\user` of NTLM.
@@ -279,6 +283,8 @@ class GSSSPNEGOServer(GSSSide, ServerMechanism):
         self._credentials = GSSCredentials(username, password)
         self._peer = Peer(service, host, is_client=False, bindings=tls_server_end_point)
         self._limits = _Limits(receive_limit, send_limit)
+        require_kind("properties", properties, SecurityProperties)
+        require_kind("ntlm", ntlm, bool)
         self._properties = properties
         self._ntlm = ntlm
         self._watch = NTLMWatch()

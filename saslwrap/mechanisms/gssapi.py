@@ -22,6 +22,7 @@ from saslwrap.errors import (
     MutualAuthenticationError,
     NegotiationError,
     UsageError,
+    require_kind,
 )
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.mechanisms.forgetful import forgetful
@@ -128,6 +129,7 @@ class _Negotiation:
 
 
 def _check_assumed(maxbuf: int | None) -> None:
+    require_kind("assume_maxbuf", maxbuf, int | None)
     if maxbuf is not None and not 0 < maxbuf <= MAX_MAXBUF:
         raise UsageError(f"assume_maxbuf={maxbuf} is not in 1..{MAX_MAXBUF}")
 
@@ -150,7 +152,7 @@ class GSSAPIClient(GSSSide, ClientMechanism):
     :param ad_compat: choose integrity and confidentiality both, where confidentiality is meant and
         both are offered: what old Active Directory wants
     :param assume_maxbuf: what to take a server's maximum of 0 octets for; None refuses it
-    :raises UsageError: arguments that contradict each other, or cannot be sent
+    :raises UsageError: arguments of another kind, that contradict each other, or cannot be sent
     :raises MechanismUnavailableError: the extra is not installed
 
     Steps may talk to a KDC (`may_block`). Failing ones say what is wrong with tickets, clocks,
@@ -181,6 +183,7 @@ class GSSAPIClient(GSSSide, ClientMechanism):
         if authzid is not None:
             check_text("authzid", authzid)
         _check_assumed(assume_maxbuf)
+        require_kind("properties", properties, SecurityProperties)
         self.authcid: str | None = username
         self.authzid = authzid
         self.properties = properties
@@ -272,7 +275,7 @@ class GSSAPIServer(GSSSide, ServerMechanism):
     :param assume_maxbuf: what to take a client's maximum of 0 octets for; None refuses it
     :param tls_server_end_point: the hash of our certificate (`channel_binding`): a login that is
         not bound to it is refused. Python's TLS does not tell a server its own certificate
-    :raises UsageError: arguments that contradict each other
+    :raises UsageError: arguments of another kind, or that contradict each other
     :raises MechanismUnavailableError: the extra is not installed
 
     `authcid` is the client's principal with its realm, `authzid` on whose behalf it wants to act,
@@ -298,6 +301,7 @@ class GSSAPIServer(GSSSide, ServerMechanism):
         self._credentials = GSSCredentials(username, password)
         self._peer = Peer(service, host, is_client=False, bindings=tls_server_end_point)
         _check_assumed(assume_maxbuf)
+        require_kind("properties", properties, SecurityProperties)
         self._properties = properties
         self._ad_compat = ad_compat
         self._assume_maxbuf = assume_maxbuf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from saslwrap.errors import UsageError
+from saslwrap.errors import UsageError, require_kind
 
 __all__ = ["check_host", "check_service", "check_text", "is_encodable", "require_str"]
 
@@ -32,8 +32,7 @@ def require_str(name: str, value: object) -> None:
 
     :raises UsageError: it is none
     """
-    if not isinstance(value, str):
-        raise UsageError(f"{name} is a str, not {type(value).__name__}")
+    require_kind(name, value, str, "a str")
 
 
 def is_encodable(value: str) -> bool:
@@ -51,12 +50,12 @@ def check_service(service: str) -> None:
         raise UsageError(f"service is a name such as 'ldap' or 'imap', not {service!r}")
 
 
-def check_host(host: str) -> None:
+def check_host(host: str, name: str = "host") -> None:
     """Refuse what is no host name, in ASCII.
 
     :raises UsageError: it is none
     """
-    require_str("host", host)
+    require_str(name, host)
     if not _HOST.fullmatch(host) or "/" in host:
         raise UsageError(
             f"{host!r} is no host name: give the name alone, without scheme and port, and beyond "

@@ -41,7 +41,7 @@ from typing import Final
 
 from anyio.abc import AnyByteStream
 
-from saslwrap.errors import UsageError
+from saslwrap.errors import UsageError, require_kind
 from saslwrap.properties import SecurityProperties
 from saslwrap.testing.imap_commands import CommandError
 from saslwrap.testing.imap_connection import IMAPConnection
@@ -98,6 +98,7 @@ class IMAPServer(SASLServer):
         quirks: Quirks = STRICT,
         idle_timeout: float = 300,
     ) -> None:
+        require_kind("append_limit", append_limit, int)
         super().__init__(
             users,
             realm=realm,

@@ -18,7 +18,7 @@ from itertools import accumulate, count
 from types import MappingProxyType
 from typing import Final
 
-from saslwrap.errors import UsageError
+from saslwrap.errors import UsageError, require_kind
 from saslwrap.testing.imap_commands import CommandError
 
 __all__ = [
@@ -137,8 +137,10 @@ class Mailboxes:
         self._boxes: Final[dict[str, Mailbox]] = {}
         self._validities: Final = count(1)
         self._make("INBOX")
+        require_kind("mailboxes", contents, Mapping, "lists of messages by name")
         for name, messages in contents.items():
-            if isinstance(messages, bytes | str):
+            require_kind("a mailbox's name", name, str)
+            if isinstance(messages, bytes | str) or not isinstance(messages, Iterable):
                 raise UsageError(f"mailbox {name!r} takes a list of messages: [b'Subject: ...']")
             try:
                 box = self._make(_canonical(encode_name(name)))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
-from saslwrap.errors import UsageError
+from saslwrap.errors import UsageError, require_kind
 from saslwrap.protocols.ldap_messages import ResultCode
 
 __all__ = [
@@ -108,11 +108,14 @@ class Entry:
 
         :raises UsageError: values that are no list of texts
         """
-        made = {n.casefold(): _make_attribute(n, values) for n, values in attributes.items()}
-        made.setdefault("objectclass", _make_attribute("objectClass", ["top"]))
-        for name, values in (operational or {}).items():
-            made[name.casefold()] = _make_attribute(name, values, operational=True)
-        return cls(dn, made)
+        made = [_make_attribute(name, values) for name, values in attributes.items()]
+        made += [
+            _make_attribute(name, values, operational=True)
+            for name, values in (operational or {}).items()
+        ]
+        by_name = {fold(attribute.name): attribute for attribute in made}
+        by_name.setdefault("objectclass", _make_attribute("objectClass", ["top"]))
+        return cls(dn, by_name)
 
     def has(self, attribute: str, value: str) -> bool:
         """Whether an attribute has a value, both in the form to compare."""
@@ -141,12 +144,18 @@ def _make_attribute(
 ) -> Attribute:
     """Make an attribute.
 
-    :raises UsageError: `values` is one value in place of a list
+    :raises UsageError: `values` is no list of texts, one value perhaps
     """
-    if isinstance(values, str | bytes):
+    require_kind("an attribute's name", name, str)
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise UsageError(f"{name} takes a list of values: [{values!r}]")
-    octets = tuple(value.encode() if isinstance(value, str) else value for value in values)
+    octets = tuple(_octets(name, value) for value in values)
     return Attribute(name.encode(), octets, tuple(map(fold, octets)), operational)
+
+
+def _octets(name: str, value: str | bytes) -> bytes:
+    require_kind(f"a value of {name}", value, str | bytes)
+    return value.encode() if isinstance(value, str) else value
 
 
 class Directory:
@@ -160,7 +169,10 @@ class Directory:
     def __init__(self, entries: Mapping[str, Attributes], root: Attributes) -> None:
         self._entries: Final[dict[DN, Entry]] = {}
         self._root_attributes: Final = root
+        require_kind("entries", entries, Mapping, "attributes by DN")
         for dn, attributes in entries.items():
+            require_kind("a DN", dn, str)
+            require_kind(repr(dn), attributes, Mapping, "values by attribute")
             try:
                 name = parse_dn(dn)
             except ValueError as error:

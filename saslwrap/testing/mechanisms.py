@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, TypeAlias
 
-from saslwrap.errors import UsageError
+from saslwrap.errors import UsageError, require_kind
 from saslwrap.mechanism import ServerMechanism
 from saslwrap.mechanisms.digest_md5 import DigestMD5Server
 from saslwrap.mechanisms.digest_md5.messages import DEFAULT_MAXBUF
@@ -66,10 +66,14 @@ class Place:
         :raises UsageError: a name that is not known here, or one string in place of several
         :raises MechanismUnavailableError: the extra of a mechanism is not installed
         """
-        if isinstance(chosen, Mapping):
-            return dict(chosen)
         if isinstance(chosen, str):
             raise UsageError(f"mechanisms takes several names: mechanisms=[{chosen!r}]")
+        for name in chosen:
+            require_kind("a mechanism's name", name, str)
+        if isinstance(chosen, Mapping):
+            for name, make in chosen.items():
+                require_kind(f"mechanisms[{name!r}]", make, Callable, "a function that makes one")
+            return dict(chosen)
         factories = {name.upper(): self._factory(name) for name in chosen}
         for make in factories.values():
             make()

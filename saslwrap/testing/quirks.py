@@ -15,11 +15,11 @@ by the hash (RFC 2831 section 2.1.2.1): that is how these come about, and what a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from saslwrap.errors import UsageError
+from saslwrap.errors import UsageError, require_kind
 from saslwrap.mechanisms.digest_md5.ciphers import CIPHERS
 from saslwrap.protocols.ldap_messages import ResultCode
 
@@ -27,6 +27,16 @@ __all__ = ["CYRUS", "CYRUS_IMAP", "JDK", "MICROSOFT", "STRICT", "Quirks", "micro
 
 #: Directives of a challenge that have no quotes in the RFC's grammar, but get some.
 _PLAIN: Final = frozenset({"algorithm", "maxbuf"})
+
+_KINDS: Final = {
+    "nonce": Callable | None,
+    "realms": tuple | None,
+    "quoted": Iterable,
+    "broken_ciphers": Iterable,
+    "reserve": tuple,
+    "texts": Mapping,
+    "foreign_uri": str | None,
+}
 
 
 def microsoft_nonce() -> str:
@@ -91,6 +101,8 @@ class Quirks:
     ok_under_layer: bool = False
 
     def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            require_kind(name, getattr(self, name), kind)
         for name, known in (
             ("quoted", _PLAIN),
             ("broken_ciphers", CIPHERS.keys()),

@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import ClassVar, Final, Self
 
-from saslwrap.errors import MechanismUnavailableError, UsageError
+from saslwrap.errors import MechanismUnavailableError, UsageError, require_kind
 from saslwrap.mechanisms.names import check_text
 from saslwrap.testing._processes import (
     LOOPBACK,
@@ -97,7 +97,8 @@ class Realm:
     :param libdefaults: further lines of krb5.conf's section of that name
     :raises MechanismUnavailableError: when entered: MIT's programs are not installed
     :raises StartError: when entered: one of them failed
-    :raises UsageError: when entered: a name or a password that they could not read
+    :raises UsageError: an argument of another kind; when entered: a name or a password that they
+        could not read
     """
 
     programs: ClassVar[tuple[str, ...]] = ("krb5kdc", "kdb5_util", "kadmin.local", "kinit")
@@ -113,6 +114,16 @@ class Realm:
         services: Iterable[str] = ("imap", "ldap"),
         libdefaults: Mapping[str, str] | None = None,
     ) -> None:
+        for argument, value, kind in (
+            ("users", users, Mapping | None),
+            ("name", name, str),
+            ("host", host, str),
+            ("services", services, Iterable),
+            ("libdefaults", libdefaults, Mapping | None),
+        ):
+            require_kind(argument, value, kind)
+        if isinstance(services, str):
+            raise UsageError(f"services takes several names: services=[{services!r}]")
         self.name: Final = name
         self.host: Final = host
         self._users: Final = dict(users or {})

@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from threading import get_ident
-from types import UnionType
 from typing import ClassVar, Final, NoReturn, Self, TypeVar
 
 from anyio import (
@@ -33,7 +32,7 @@ from anyio.streams.tls import TLSStream
 
 from saslwrap.anyio import SASLStream, authenticate
 from saslwrap.context import Buffer
-from saslwrap.errors import ProtocolError, SASLError, UsageError
+from saslwrap.errors import ProtocolError, SASLError, UsageError, require_kind
 from saslwrap.exchange import Exchange, transport_survives
 from saslwrap.properties import SecurityProperties
 from saslwrap.testing.mechanisms import MechanismFactories, MechanismNames, Place
@@ -153,8 +152,8 @@ class SASLServer(LoopbackServer):
     :param quirks: what the server does differently: `quirks`. Not for factories of one's own
     :param idle_timeout: seconds that a client has for its next request, for a login, for TLS'
         handshake, and to take a batch of results
-    :raises UsageError: TLS without a context, a name that is not known, or a binding with factories
-        of one's own
+    :raises UsageError: an option of another kind, TLS without a context, a name that is not known,
+        or a binding with factories of one's own
     :raises MechanismUnavailableError: the extra of a mechanism is not installed
     """
 
@@ -175,7 +174,14 @@ class SASLServer(LoopbackServer):
         tls_server_end_point: bytes | None = None,
         quirks: Quirks = STRICT,
     ) -> None:
-        _check_options(users, properties, idle_timeout, tls, quirks)
+        require_kind("realm", realm, str)
+        require_kind("host", host, str)
+        require_kind("properties", properties, SecurityProperties)
+        require_kind("quirks", quirks, Quirks)
+        require_kind("mechanisms", mechanisms, Iterable, "several names, or factories by name")
+        _check_users(users)
+        _check_patience(idle_timeout)
+        _check_tls(tls, tls_server_end_point)
         if tls_at_once and tls is None:
             raise UsageError("tls_at_once needs a context with the certificate: tls=...")
         if tls_server_end_point is not None and isinstance(mechanisms, Mapping):
@@ -346,28 +352,28 @@ class Connection(ABC):
             self._identity = exchange.authzid or f"u:{exchange.authcid}"
 
 
-def _check_options(
-    users: object, properties: object, idle_timeout: object, tls: object, quirks: object
-) -> None:
-    """Refuse at once what would come out late, in a log, as a client that is sent away."""
-    expected: tuple[tuple[str, object, type | UnionType], ...] = (
-        ("users", users, Mapping | None),
-        ("properties", properties, SecurityProperties),
-        ("idle_timeout", idle_timeout, int | float),
-        ("tls", tls, ssl.SSLContext | None),
-        ("quirks", quirks, Quirks),
-    )
-    for name, value, kind in expected:
-        if not isinstance(value, kind):
-            wanted = getattr(kind, "__name__", kind)
-            raise UsageError(f"{name} is {wanted}, not {type(value).__name__}")
-    for username, password in dict(users or {}).items():  # type: ignore[call-overload]
+# What comes out late otherwise, in a log, as a client that is sent away.
+
+
+def _check_users(users: Mapping[str, str] | None) -> None:
+    require_kind("users", users, Mapping | None)
+    for username, password in (users or {}).items():
         if not (isinstance(username, str) and isinstance(password, str)):
             raise UsageError("users are passwords by username, all of them str")
-    if not idle_timeout > 0:  # type: ignore[operator]
+
+
+def _check_patience(idle_timeout: float) -> None:
+    require_kind("idle_timeout", idle_timeout, int | float)
+    if not idle_timeout > 0:
         raise UsageError("idle_timeout is a number of seconds above 0; math.inf waits for ever")
-    if getattr(tls, "protocol", None) == ssl.PROTOCOL_TLS_CLIENT:
+
+
+def _check_tls(tls: ssl.SSLContext | None, end_point: bytes | None) -> None:
+    require_kind("tls", tls, ssl.SSLContext | None)
+    if tls is not None and tls.protocol == ssl.PROTOCOL_TLS_CLIENT:
         raise UsageError("tls is a client's context; a server's has PROTOCOL_TLS_SERVER")
+    binding = "the hash that channel_binding makes"
+    require_kind("tls_server_end_point", end_point, bytes | None, binding)
 
 
 async def _shake_hands(transport: AnyByteStream, context: ssl.SSLContext | None) -> TLSStream:

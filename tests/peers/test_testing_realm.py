@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -166,6 +166,22 @@ def test_users_that_cannot_be(user: tuple[str, str], text: str) -> None:
     require_program(*Realm.programs)
     with pytest.raises(UsageError, match=text):
         Realm(dict([user])).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"users": ["alice"]}, r"users is .*Mapping \| None, not list"),
+        ({"name": None}, "name is str, not NoneType"),
+        ({"host": b"localhost"}, "host is str, not bytes"),
+        ({"services": "ldap"}, r"services takes several names: services=\['ldap'\]"),
+        ({"services": None}, "services is Iterable, not NoneType"),
+        ({"libdefaults": "x"}, r"libdefaults is .*Mapping \| None, not str"),
+    ],
+)
+def test_an_option_of_another_kind(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        Realm(**options)
 
 
 def test_programs_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from saslwrap.errors import (
     NegotiationError,
     ProtocolError,
     UsageError,
+    require_kind,
 )
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.mechanisms.digest_md5.ciphers import require_md5
@@ -59,7 +60,7 @@ class DigestMD5Client(ClientMechanism):
     :param hash_encoding: how names beyond ASCII are hashed: `"auto"` as RFC 2831, Cyrus and the JDK
         do; `"utf8"` without conversion; `"gsasl"` as GNU SASL does
     :param generate_cnonce: gives the client's nonce; for tests that replay a login
-    :raises UsageError: a name that cannot be sent
+    :raises UsageError: a name that cannot be sent, or an argument of another kind
     :raises MechanismUnavailableError: OpenSSL has MD5 switched off
     """
 
@@ -84,7 +85,8 @@ class DigestMD5Client(ClientMechanism):
         self._password = password
         require_md5()
         check_text("username", username)
-        check_text("realm", realm or "", may_be_empty=True)
+        if realm is not None:
+            check_text("realm", realm, may_be_empty=True)
         require_str("password", self._password)
         if not is_encodable(self._password):
             raise UsageError("password has lone surrogates in it, which UTF-8 cannot carry")
@@ -92,6 +94,8 @@ class DigestMD5Client(ClientMechanism):
             check_text("authzid", authzid)
         if hash_encoding not in get_args(HashEncoding):
             raise UsageError(f"hash_encoding is one of {', '.join(get_args(HashEncoding))}")
+        require_kind("properties", properties, SecurityProperties)
+        require_kind("generate_cnonce", generate_cnonce, Callable, "a function")
         self.authcid: str | None = username
         self._username = username
         self.authzid = authzid

@@ -18,7 +18,7 @@ def check_nonce(value: str, source: str) -> bytes:
     :raises UsageError: it is empty, or has characters beyond printable ASCII, a space, `"` or a
         backslash in it
     """
-    if not _NONCE.fullmatch(value):
+    if not (isinstance(value, str) and _NONCE.fullmatch(value)):
         raise UsageError(f'{source} must give printable ASCII without spaces, " and backslash')
     return value.encode("ascii")
 
@@ -31,7 +31,8 @@ def digest_uri(service: str, host: str, serv_name: str | None = None) -> bytes:
     check_service(service)
     parts = [service, host]
     check_host(host)
-    if serv_name is not None and serv_name.lower() != host.lower():
-        check_host(serv_name)
-        parts.append(serv_name)
+    if serv_name is not None:
+        check_host(serv_name, "serv_name")
+        if serv_name.lower() != host.lower():
+            parts.append(serv_name)
     return "/".join(parts).encode("ascii")

@@ -15,10 +15,16 @@ from __future__ import annotations
 
 import inspect
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hmac import compare_digest
 
-from saslwrap.errors import AuthenticationError, MalformedMessageError, NegotiationError, UsageError
+from saslwrap.errors import (
+    AuthenticationError,
+    MalformedMessageError,
+    NegotiationError,
+    UsageError,
+    require_kind,
+)
 from saslwrap.mechanism import ServerMechanism
 from saslwrap.mechanisms.digest_md5.ciphers import require_md5
 from saslwrap.mechanisms.digest_md5.context import make_context
@@ -37,7 +43,7 @@ from saslwrap.mechanisms.digest_md5.messages import (
 )
 from saslwrap.mechanisms.digest_md5.names import check_nonce, digest_uri
 from saslwrap.mechanisms.digest_md5.negotiation import Protection, check_maxbuf, offer
-from saslwrap.mechanisms.names import check_text, is_encodable
+from saslwrap.mechanisms.names import check_host, check_text, is_encodable
 from saslwrap.properties import QOP, SecurityProperties
 
 __all__ = ["DigestMD5Server"]
@@ -62,7 +68,8 @@ class DigestMD5Server(ServerMechanism):
     :param properties: what is offered, and what the client must choose from
     :param may_block: whether `get_secret` may take its time
     :param generate_nonce: gives the server's nonce; for tests that replay a login
-    :raises UsageError: a name that cannot be sent, or a challenge that gets too long
+    :raises UsageError: a name that cannot be sent, an argument of another kind, or a challenge that
+        gets too long
     :raises MechanismUnavailableError: OpenSSL has MD5 switched off
 
     `authcid` is the client's name without realm, `realm` its realm, `authzid` on whose behalf it
@@ -92,11 +99,16 @@ class DigestMD5Server(ServerMechanism):
             )
         if isinstance(realms, str):
             raise UsageError(f"realms takes several names: realms=[{realms!r}]")
+        require_kind("realms", realms, Iterable, "a list of names")
         for realm in realms:
             check_text("realm", realm)
+        require_kind("properties", properties, SecurityProperties)
+        require_kind("generate_nonce", generate_nonce, Callable, "a function")
         self.may_block = may_block
         self.realm: str | None = None
         self._get_secret = get_secret
+        if serv_name is not None:
+            check_host(serv_name, "serv_name")
         self._service = digest_uri(service, host).lower().split(b"/")
         self._serv_names = {part.lower().encode() for part in (host, serv_name) if part}
         self._realms = tuple(realms)

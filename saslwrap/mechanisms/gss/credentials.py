@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from saslwrap.errors import UsageError
+from saslwrap.errors import UsageError, require_kind
 from saslwrap.mechanisms.names import check_host, check_service, check_text, require_str
 from saslwrap.properties import ChannelInfo
 
@@ -75,7 +75,9 @@ class GSSCredentials:
                 raise UsageError("the password is empty")
         given = (self.password, self.credential_cache, self.keytab)
         for name in ("credential_cache", "keytab"):
-            if (place := getattr(self, name)) is not None and not os.fspath(place):
+            place = getattr(self, name)
+            require_kind(name, place, str | os.PathLike | None)
+            if place is not None and not os.fspath(place):
                 raise UsageError(f"{name} is empty; None takes the system's")
         if sum(one is not None for one in given) > 1:
             raise UsageError("give one of password, credential_cache and keytab, not several")
