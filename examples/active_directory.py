@@ -72,9 +72,13 @@ async def with_a_server_of_our_own(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if arguments := sys.argv[1:]:
-        host, user, *_ = [*arguments, None]
-        anyio.run(main, host, 389, user, getpass() if user else None)
-    else:
-        with TemporaryDirectory() as folder:
-            anyio.run(with_a_server_of_our_own, Path(folder))
+    match sys.argv[1:]:
+        case []:
+            with TemporaryDirectory() as folder:
+                anyio.run(with_a_server_of_our_own, Path(folder))
+        case [host] if not host.startswith("-"):
+            anyio.run(main, host, 389, None, None)
+        case [host, user]:
+            anyio.run(main, host, 389, user, getpass())
+        case _:
+            sys.exit(__doc__)

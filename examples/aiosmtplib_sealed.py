@@ -56,8 +56,10 @@ async def with_a_server_of_our_own() -> None:
 
 
 if __name__ == "__main__":
-    if arguments := sys.argv[1:]:
-        host, port, user, password = arguments
-        asyncio.run(main(host, int(port), user, password))
-    else:
-        asyncio.run(with_a_server_of_our_own())
+    match sys.argv[1:]:
+        case []:
+            asyncio.run(with_a_server_of_our_own())
+        case [host, port, user, password] if port.isdecimal():
+            asyncio.run(main(host, int(port), user, password))
+        case _:
+            sys.exit(__doc__)

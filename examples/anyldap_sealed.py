@@ -1,5 +1,9 @@
-"""Let anyldap work with a server that demands sealing, by python-ldap's calls and by its own."""
+"""Let anyldap work with a server that demands sealing, by python-ldap's calls and by its own.
 
+Run it as it is, and it starts a server of its own; or: anyldap_sealed.py HOST PORT USER PASSWORD
+"""
+
+import sys
 from typing import Any
 
 import anyio
@@ -34,5 +38,11 @@ async def main(host: str, port: int, user: str, password: str) -> None:
 
 
 if __name__ == "__main__":
-    with LDAPServer(ENTRIES, users={"alice": "s3cret"}).in_thread() as server:
-        anyio.run(main, "localhost", server.port, "alice", "s3cret")
+    match sys.argv[1:]:
+        case []:
+            with LDAPServer(ENTRIES, users={"alice": "s3cret"}).in_thread() as server:
+                anyio.run(main, "localhost", server.port, "alice", "s3cret")
+        case [host, port, user, password] if port.isdecimal():
+            anyio.run(main, host, int(port), user, password)
+        case _:
+            sys.exit(__doc__)

@@ -1,6 +1,10 @@
-"""Let badldap work under a layer that compares what it computes."""
+"""Let badldap work under a layer that compares what it computes.
+
+Run it as it is, badldap_sealed.py, and it starts a server of its own.
+"""
 
 import asyncio
+import sys
 
 from badldap.commons.target import MSLDAPTarget
 
@@ -30,5 +34,9 @@ async def main(address: str, port: int, user: str, password: str) -> None:
 
 
 if __name__ == "__main__":
-    with LDAPServer(ENTRIES, users={"alice": "s3cret"}).in_thread() as server:
-        asyncio.run(main("127.0.0.1", server.port, "alice", "s3cret"))
+    match sys.argv[1:]:
+        case []:
+            with LDAPServer(ENTRIES, users={"alice": "s3cret"}).in_thread() as server:
+                asyncio.run(main("127.0.0.1", server.port, "alice", "s3cret"))
+        case _:
+            sys.exit(__doc__)

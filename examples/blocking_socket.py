@@ -1,6 +1,10 @@
-"""Log in over a plain blocking socket, as older LDAP and IMAP clients have it."""
+"""Log in over a plain blocking socket, as older LDAP and IMAP clients have it.
+
+Run it as it is, and it starts a server of its own; or: blocking_socket.py HOST PORT USER PASSWORD
+"""
 
 import socket
+import sys
 
 from saslwrap import DigestMD5Client
 from saslwrap.protocols.ldap import LDAPBind
@@ -21,5 +25,11 @@ def main(host: str, port: int, user: str, password: str) -> None:
 
 
 if __name__ == "__main__":
-    with LDAPServer({}, users={"alice": "s3cret"}).in_thread() as server:
-        main("localhost", server.port, "alice", "s3cret")
+    match sys.argv[1:]:
+        case []:
+            with LDAPServer({}, users={"alice": "s3cret"}).in_thread() as server:
+                main("localhost", server.port, "alice", "s3cret")
+        case [host, port, user, password] if port.isdecimal():
+            main(host, int(port), user, password)
+        case _:
+            sys.exit(__doc__)

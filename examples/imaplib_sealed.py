@@ -24,9 +24,11 @@ def main(host: str, port: int, user: str, password: str) -> None:
 
 
 if __name__ == "__main__":
-    if arguments := sys.argv[1:]:
-        host, port, user, password = arguments
-        main(host, int(port), user, password)
-    else:
-        with IMAPServer(MAILBOXES, users={"alice": "s3cret"}).in_thread() as server:
-            main("localhost", server.port, "alice", "s3cret")
+    match sys.argv[1:]:
+        case []:
+            with IMAPServer(MAILBOXES, users={"alice": "s3cret"}).in_thread() as server:
+                main("localhost", server.port, "alice", "s3cret")
+        case [host, port, user, password] if port.isdecimal():
+            main(host, int(port), user, password)
+        case _:
+            sys.exit(__doc__)

@@ -1,4 +1,9 @@
-"""Let ldap3 work with a server that demands sealing: its own calls, under a layer of ours."""
+"""Let ldap3 work with a server that demands sealing: its own calls, under a layer of ours.
+
+Run it as it is, and it starts a server of its own; or: ldap3_sealed.py HOST PORT USER PASSWORD
+"""
+
+import sys
 
 import ldap3
 
@@ -24,5 +29,11 @@ def main(host: str, port: int, user: str, password: str) -> None:
 
 
 if __name__ == "__main__":
-    with LDAPServer(ENTRIES, users={"alice": "s3cret"}).in_thread() as server:
-        main("localhost", server.port, "alice", "s3cret")
+    match sys.argv[1:]:
+        case []:
+            with LDAPServer(ENTRIES, users={"alice": "s3cret"}).in_thread() as server:
+                main("localhost", server.port, "alice", "s3cret")
+        case [host, port, user, password] if port.isdecimal():
+            main(host, int(port), user, password)
+        case _:
+            sys.exit(__doc__)

@@ -72,8 +72,10 @@ async def with_a_server_of_our_own() -> None:
 
 
 if __name__ == "__main__":
-    if arguments := sys.argv[1:]:
-        host, port, user, password, dn = arguments
-        anyio.run(main, host, int(port), user, password, dn)
-    else:
-        anyio.run(with_a_server_of_our_own)
+    match sys.argv[1:]:
+        case []:
+            anyio.run(with_a_server_of_our_own)
+        case [host, port, user, password, dn] if port.isdecimal():
+            anyio.run(main, host, int(port), user, password, dn)
+        case _:
+            sys.exit(__doc__)

@@ -351,8 +351,12 @@ async def to_each_other() -> None:
 
 
 if __name__ == "__main__":
-    if arguments := sys.argv[1:]:
-        host, user, port, *_ = [*arguments, PORT]
-        anyio.run(log_in, host, user, int(port), getpass())
-    else:
-        anyio.run(to_each_other)
+    match sys.argv[1:]:
+        case []:
+            anyio.run(to_each_other)
+        case [host, user]:
+            anyio.run(log_in, host, user, PORT, getpass())
+        case [host, user, port] if port.isdecimal():
+            anyio.run(log_in, host, user, int(port), getpass())
+        case _:
+            sys.exit(__doc__)

@@ -48,12 +48,14 @@ def take_mail(listener: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    if arguments := sys.argv[1:]:
-        host, port, user, password = arguments
-        main(host, int(port), user, password)
-    else:
-        with socket.create_server(("localhost", 0)) as listener:
-            server = Thread(target=take_mail, args=(listener,))
-            server.start()
-            main("localhost", listener.getsockname()[1], "alice", "s3cret")
-            server.join()
+    match sys.argv[1:]:
+        case []:
+            with socket.create_server(("localhost", 0)) as listener:
+                server = Thread(target=take_mail, args=(listener,))
+                server.start()
+                main("localhost", listener.getsockname()[1], "alice", "s3cret")
+                server.join()
+        case [host, port, user, password] if port.isdecimal():
+            main(host, int(port), user, password)
+        case _:
+            sys.exit(__doc__)

@@ -3,7 +3,11 @@
 What is written down in C as InitializeSecurityContext, EncryptMessage and DecryptMessage is the
 same here, on any platform. One memory holds message and signature side by side; it is allocated
 once, and nothing is copied.
+
+Run it as it is, sspi_encrypt.py, and both sides are in its memory.
 """
+
+import sys
 
 from saslwrap.sspi import (
     CtxtHandle,
@@ -64,4 +68,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    match sys.argv[1:]:
+        case []:
+            main()
+        case _:
+            sys.exit(__doc__)

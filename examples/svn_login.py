@@ -13,12 +13,14 @@
 The layer starts behind the space of the last item. The protocol has no word for giving up, so a
 login that ends on our side is an error that closes the connection.
 
-Run it, and its two halves log in to each other. The tests have the client log in to svnserve.
+Run it as it is, svn_login.py, and its two halves log in to each other. The tests have the client
+log in to svnserve.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Generator
 from typing import Any
@@ -219,4 +221,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main)
+    match sys.argv[1:]:
+        case []:
+            anyio.run(main)
+        case _:
+            sys.exit(__doc__)

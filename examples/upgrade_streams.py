@@ -1,9 +1,12 @@
 """Put a layer under an asyncio StreamReader and StreamWriter that are in use already.
 
 A mail-like server greets in clear, then both sides log in and go on sealed, with the same code.
+
+Run it as it is, upgrade_streams.py, and it starts a server of its own.
 """
 
 import asyncio
+import sys
 
 from saslwrap import DigestMD5Client, DigestMD5Server
 from saslwrap.asyncio import authenticate_streams
@@ -50,4 +53,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    match sys.argv[1:]:
+        case []:
+            asyncio.run(main())
+        case _:
+            sys.exit(__doc__)
