@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from saslwrap import UsageError
-from saslwrap.clients._smtp import Gate, refuse
+from saslwrap.clients._smtp import Gate, refusal_code, refuse
+from saslwrap.protocols.smtp import SMTPAuth
+from tests.played import PlayedClient
 
 ONE, ANOTHER = object(), object()
 
@@ -120,3 +122,14 @@ def test_a_client_that_has_logged_in_by_the_library_has_its_login() -> None:
     assert sends(gate, "AUTH PLAIN AGE=")  # as the library has it
     with pytest.raises(UsageError, match="one login a connection"):
         gate.begin(ONE)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [("454", 454), ("501", 501), ("534", 534), ("535", 535), ("235", 535), (None, 535)],
+)
+def test_the_code_of_a_refusal_is_the_server_s(status: str | None, code: int) -> None:
+    """And 535, which is permanent, of one that is not: a success without proof was said by 235."""
+    login = SMTPAuth(PlayedClient())
+    login.status = status
+    assert refusal_code(login) == code

@@ -27,7 +27,13 @@ _RESPONSE: Final = re.compile(rb"(?!data\r)(?:[a-z0-9+/]*={0,2}|\*)\r\n", re.IGN
 
 
 def refusal_code(login: SMTPAuth) -> int:
-    """Give the status that the server refused a login by; 535 where that was not the server."""
+    """Give the status that the server refused a login by; 535 where that was not the server.
+
+    The libraries' errors have to have one. A success that proves nothing was said by 235, which is
+    none of a failure. 535 is the one failure of a login in RFC 4954 section 6 that is permanent and
+    asks for nothing (534 and 538 do, for another mechanism or TLS), so nobody tries again by it,
+    as by 454. That the password may well be right is the cause's to say.
+    """
     status = login.status or ""
     return int(status) if status[:1] in ("4", "5") else 535
 

@@ -48,7 +48,8 @@ async def authenticate(client: Any, mechanism: ClientMechanism) -> None:
     :param client: an `aiosmtplib.SMTP` that is connected
     :param mechanism: a new one, of the service `smtp`; a mechanism is used once
     :raises aiosmtplib.SMTPAuthenticationError: the login was refused, or policy and offer do not
-        meet; its cause is an `AuthenticationError` or a `NegotiationError`
+        meet; its cause is an `AuthenticationError` or a `NegotiationError`. `code` is the server's;
+        535 if it did not refuse, as where it proved nothing
     :raises aiosmtplib.SMTPServerDisconnected: the connection broke, or the server broke the
         protocol; its cause is a `SASLError` that is a `ConnectionError`, or another `OSError`
     :raises aiosmtplib.SMTPTimeoutError: the login took longer than the client's `timeout`

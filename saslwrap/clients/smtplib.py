@@ -63,7 +63,8 @@ class SMTP(smtplib.SMTP):
 
         :param mechanism: a new one, of the service `smtp`; a mechanism is used once
         :raises smtplib.SMTPAuthenticationError: the login was refused, or policy and offer do not
-            meet; its cause is an `AuthenticationError` or a `NegotiationError`
+            meet; its cause is an `AuthenticationError` or a `NegotiationError`. `smtp_code` is the
+            server's; 535 if it did not refuse, as where it proved nothing
         :raises smtplib.SMTPServerDisconnected: the connection broke, or the server broke the
             protocol; its cause is a `SASLError` that is a `ConnectionError`, or another `OSError`
         :raises smtplib.SMTPNotSupportedError: the server has no AUTH
