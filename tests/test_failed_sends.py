@@ -14,20 +14,22 @@ from typing import Any
 
 import anyio
 import pytest
+from ldap3 import Connection, Server
 
+from saslwrap import DigestMD5Client
 from saslwrap.anyio import SASLStream
 from saslwrap.asyncio import start_sasl
 from saslwrap.clients import anyldap, badldap, imaplib, ldap3
 from saslwrap.context import SecurityContext
 from saslwrap.errors import SASLError, UsageError
 from saslwrap.sync import SASLSocket
-from saslwrap.testing import IMAPServer, context_pair, memory_stream_pair
+from saslwrap.testing import IMAPServer, LDAPServer, context_pair, memory_stream_pair
 from saslwrap.testing.checks.leaks import kept_by, shows
 
 PLAINTEXT = b"plaintext that nobody may see"
 
 #: Whose variables are not ours to clear.
-OTHERS = ("tests.", "_pytest", "asyncio", "imaplib", "saslwrap.testing")
+OTHERS = ("tests.", "_pytest", "asyncio", "imaplib", "ldap3", "pyasn1", "saslwrap.testing")
 
 
 def shown(error: BaseException) -> list[object]:
@@ -118,3 +120,22 @@ async def test_through_badldap() -> None:
     with pytest.raises(UsageError, match="in clear") as caught:
         await network.write(PLAINTEXT)
     assert shown(caught.value) == []
+
+
+@pytest.mark.parametrize("refused", [True, False], ids=["before a login", "the connection is gone"])
+def test_through_ldap3(*, refused: bool) -> None:
+    with LDAPServer({}, {"alice": "s3cret"}).in_thread() as server:
+        connection = Connection(Server("127.0.0.1", server.port))
+        ldap3.authenticate(connection, make_mechanism)
+        if refused:
+            connection.bound = False
+        else:
+            connection.socket.sock.shutdown(socket.SHUT_WR)
+        with pytest.raises((OSError, UsageError)) as caught:
+            connection.add("cn=x", "person", {"sn": PLAINTEXT})
+        assert shown(caught.value) == []
+        connection.unbind()
+
+
+def make_mechanism() -> DigestMD5Client:
+    return DigestMD5Client("alice", "s3cret", service="ldap", host="localhost")

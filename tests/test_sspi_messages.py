@@ -30,6 +30,7 @@ from saslwrap.sspi import (
     make_signature,
     verify_signature,
 )
+from saslwrap.testing.checks.leaks import kept_by, shows
 from saslwrap.testing.pairs import (
     PROTECTIONS,
     ContextPair,
@@ -941,3 +942,40 @@ def test_a_misuse_while_another_thread_is_at_work_is_told_first() -> None:
     client, _ = pair("rc4")
     with held_inside(Gate(sealer_of(client)), lambda: sealed(client, b"first")):
         check_sealing(encrypt_message, client, WHEN_ENCRYPTING["too little room"])
+
+
+# ---------------------------------------------------------------- what a traceback shows
+
+
+SECRET = b"plaintext that nobody may see"
+
+
+def in_memory(message: bytes, room: int) -> list[SecBuffer]:
+    """A message, and room for its signature, in one memory of the caller's."""
+    memory = memoryview(bytearray(message + bytes(room)))
+    data, rest = memory[: len(message)], memory[len(message) :]
+    return [SecBuffer(DATA, data), SecBuffer(PADDING, rest)]
+
+
+def failing(context: SecurityContext, call: Callable[..., object], *arguments: Any) -> None:
+    """Let a call fail, and look for the plaintext in the frames of the package."""
+    with pytest.raises((SSPIError, ContextBusyError)) as caught:
+        call(context, *arguments)
+    assert shows(SECRET, *kept_by(caught.value, ("tests.", "_pytest", "pluggy"))) == []
+
+
+@pytest.mark.parametrize("protection", ["rc4", "auth-int"])
+@pytest.mark.parametrize("room", [0, 64], ids=["before", "below"])
+def test_no_plaintext_shows_where_sealing_fails(
+    protection: str, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DigestSealer, "seal_in_place", no_memory)
+    failing(context_pair(protection).client, encrypt_message, 0, in_memory(SECRET, room), 0)
+    signer = context_pair("auth-int").client
+    failing(signer, make_signature, 0, in_memory(SECRET, room), 0)
+
+
+@pytest.mark.parametrize("size", [16, 17], ids=["forged", "long"])
+def test_no_plaintext_shows_where_a_signature_is_wrong(size: int) -> None:
+    verifier = context_pair("auth-int").server
+    failing(verifier, verify_signature, in_memory(SECRET, size), 0)

@@ -36,6 +36,7 @@ from saslwrap.sspi import (
     encrypt_message,
     initialize_security_context,
 )
+from saslwrap.testing.checks.leaks import kept_by, shows
 from saslwrap.testing.pairs import (
     HOST,
     PASSWORD,
@@ -339,6 +340,7 @@ def test_no_secret_shows() -> None:
         "SEC_E_NO_CREDENTIALS", initialize_security_context, wrong, None, TARGET, 0, None
     )
     assert exposed(error, PASSWORD.encode()) == []
+    assert shows(PASSWORD.encode(), *kept_by(error, ("tests.", "_pytest"))) == []
 
 
 # ---------------------------------------------------------------- failures

@@ -106,6 +106,11 @@ def _of_one_text() -> Iterator[None]:
         raise ProtocolError(str(error)) from error
 
 
+def _extension(message_type: str, request: Any) -> str | None:
+    """Name the extended operation that a request asks for, None where it asks for another one."""
+    return str(request["requestName"]) if message_type == "extendedReq" else None
+
+
 class _Login:
     """What stands in for three methods of one connection."""
 
@@ -127,21 +132,23 @@ class _Login:
         self._connection.strategy.open(reset_usage, read_server_info=False)
 
     def send(self, message_type: str, request: Any, controls: Any = None) -> Any:
-        self._check(message_type, request)
         try:
+            self._check(message_type, _extension(message_type, request))
             return self._connection.strategy.send(message_type, request, controls)
         except OSError:  # LDAPSocketSendError: sealed, but not sent
             self._connection.strategy.close()
             raise
+        finally:
+            request = controls = None  # no traceback is to show them
 
-    def _check(self, message_type: str, request: Any) -> None:
+    def _check(self, message_type: str, extension: str | None) -> None:
         """Refuse what has to be no request of this connection, or not now."""
         layered = isinstance(self._connection.socket, _Socket)
         if message_type == "bindRequest":
             raise UsageError(
                 "this connection logs in by saslwrap only: bind() does it, with a new mechanism"
             )
-        if message_type == "extendedReq" and str(request["requestName"]) == _START_TLS:
+        if extension == _START_TLS:
             if layered:
                 raise no_tls_now("StartTLS")
         elif self._connection.socket and message_type != "unbindRequest":

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from saslwrap.context import SecurityContext
 from saslwrap.errors import SecurityStatus
 from saslwrap.mechanisms.digest_md5.context import shortest_token
+from saslwrap.mechanisms.forgetful import forgetful
 from saslwrap.properties import QOP
 from saslwrap.sspi.buffers import (
     SecBuffer,
@@ -37,6 +38,7 @@ _TYPES_WHEN_SEALING = (SecBufferType.SECBUFFER_PADDING, _TRAILER)
 _TYPES_WHEN_SIGNING = (SecBufferType.SECBUFFER_PADDING, SecBufferType.SECBUFFER_TOKEN)
 
 
+@forgetful
 def encrypt_message(
     context: Handle, qop: int, buffers: Sequence[SecBuffer], sequence_number: int
 ) -> None:
@@ -68,6 +70,7 @@ def encrypt_message(
         buffer.data = None
 
 
+@forgetful
 def make_signature(
     context: Handle, qop: int, buffers: Sequence[SecBuffer], sequence_number: int
 ) -> None:
@@ -87,6 +90,7 @@ def make_signature(
     _seal(sealer, sealer.sign, message, signature, sealer.sizes.max_signature)
 
 
+@forgetful
 def decrypt_message(context: Handle, buffers: Sequence[SecBuffer], sequence_number: int) -> None:
     """Check a token, and open it where it is (DecryptMessage). An empty message is normal.
 
@@ -106,6 +110,7 @@ def decrypt_message(context: Handle, buffers: Sequence[SecBuffer], sequence_numb
     token.data = message.data = token.data[:length]
 
 
+@forgetful
 def verify_signature(context: Handle, buffers: Sequence[SecBuffer], sequence_number: int) -> None:
     """Check a message against its signature (VerifySignature). It is left as it is.
 

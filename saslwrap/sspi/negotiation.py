@@ -12,6 +12,7 @@ from saslwrap.context import Buffer
 from saslwrap.errors import SecurityStatus, UsageError
 from saslwrap.mechanisms.digest_md5 import DigestMD5Client, DigestMD5Secret, DigestMD5Server
 from saslwrap.mechanisms.digest_md5.names import digest_uri
+from saslwrap.mechanisms.forgetful import forgetful
 from saslwrap.properties import SecurityProperties
 from saslwrap.sspi.handles import CtxtHandle, SSPIError, native
 
@@ -113,6 +114,7 @@ class InboundCredential:
     max_buffer: int = 65536
 
 
+@forgetful
 def initialize_security_context(
     credential: OutboundCredential | None,
     context: CtxtHandle | None,
@@ -139,6 +141,7 @@ def initialize_security_context(
     return _step(context, DigestMD5Client, token)
 
 
+@forgetful
 def accept_security_context(
     credential: InboundCredential | None,
     context: CtxtHandle | None,
