@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -164,6 +164,55 @@ def test_many_changes_cost_linear_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert apply_change(pdu, directory) == ResultCode.success
     assert directory.data[ALICE]["MAIL"] == [b"a@x", b"b@x", b"v0"]
     assert work < 3 * len(values)
+
+
+class Entries(dict[Any, Any]):
+    """Entries that are found by name, and not gone through."""
+
+    def __iter__(self) -> NoReturn:
+        pytest.fail("this takes time by the number of entries")
+
+    keys = values = items = __iter__
+
+
+def test_a_change_does_not_go_through_all_entries() -> None:
+    directory: Any = Directory(ENTRIES, {})
+    directory._entries = Entries(directory._entries)
+    directory.add(BOB.encode(), {"cn": ["bob"]})
+    directory.replace(BOB.encode(), directory.entry(BOB.encode()).attributes)
+    directory.remove(BOB.encode())
+    with pytest.raises(DirectoryError, match="entries below it"):
+        directory.remove(ROOT.encode())
+    directory.remove(ALICE.encode())
+    directory.remove(ROOT.encode())
+    assert len(directory._entries) == len(directory._below) == 0
+
+
+class Folded(str):
+    """A value in the form to compare, which counts how often it was compared."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Folded.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_a_comparison_does_not_go_through_all_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Folded, "compared", 0)
+    for module in (ldap_changes, ldap_directory):
+        monkeypatch.setattr(module, "fold", lambda value: Folded(fold(value)))
+    values: list[str | bytes] = [f"v{number}" for number in range(1000)]
+    directory = Directory({ALICE: {"mail": values}}, {})
+    before = Folded.compared
+    for value, code in ((b"V999", ResultCode.compareTrue), (b"none", ResultCode.compareFalse)):
+        assertion = {"attributeDesc": b"mail", "assertionValue": value}
+        request = ("compare", {"entry": ALICE.encode(), "ava": assertion})
+        pdu = ldap_changes._codec().encode("Message", {"messageID": 1, "protocolOp": request})
+        assert apply_change(pdu, directory) == code
+    assert Folded.compared - before < 50
 
 
 def test_what_is_not_there_cannot_be_modified(client: Any) -> None:

@@ -117,13 +117,11 @@ def _modify(directory: Directory, value: Any) -> ResultCode:
 
 
 def _values_of(attribute: Attribute | None) -> _Values:
-    if attribute is None:
-        return {}
-    return dict(zip(attribute.folded, attribute.values, strict=True))
+    return {} if attribute is None else dict(attribute.folded)
 
 
 def _made(name: str, values: _Values) -> Attribute:
-    return Attribute(name.encode(), tuple(values.values()), tuple(values), operational=False)
+    return Attribute(name.encode(), tuple(values.values()), values, operational=False)
 
 
 def _add_values(there: _Values, values: Sequence[bytes]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,11 +88,11 @@ def fold(value: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """The values of one attribute, as they were written, and in the form to compare."""
+    """The values of one attribute, as they were written, and by their form to compare."""
 
     name: bytes
     values: tuple[bytes, ...]
-    folded: tuple[str, ...]
+    folded: Mapping[str, bytes]
     operational: bool
 
 
@@ -150,7 +151,7 @@ def _make_attribute(
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise UsageError(f"{name} takes a list of values: [{values!r}]")
     octets = tuple(_octets(name, value) for value in values)
-    return Attribute(name.encode(), octets, tuple(map(fold, octets)), operational)
+    return Attribute(name.encode(), octets, {fold(value): value for value in octets}, operational)
 
 
 def _octets(name: str, value: str | bytes) -> bytes:
@@ -168,6 +169,7 @@ class Directory:
 
     def __init__(self, entries: Mapping[str, Attributes], root: Attributes) -> None:
         self._entries: Final[dict[DN, Entry]] = {}
+        self._below: Final[Counter[DN]] = Counter()  # how many entries are next below a name
         self._root_attributes: Final = root
         require_kind("entries", entries, Mapping, "attributes by DN")
         for dn, attributes in entries.items():
@@ -179,7 +181,7 @@ class Directory:
                 raise UsageError(f"{dn!r} is no DN: {error}") from None
             if not name or name in self._entries:
                 raise UsageError(f"{dn!r} is the root, or an entry that is there already")
-            self._entries[name] = Entry.make(dn, attributes)
+            self._put(name, Entry.make(dn, attributes))
 
     @property
     def data(self) -> dict[str, dict[str, list[bytes]]]:
@@ -236,7 +238,7 @@ class Directory:
             raise DirectoryError(ResultCode.entryAlreadyExists, "the entry is there already")
         if not self._find(name[:-1]):
             raise DirectoryError(ResultCode.noSuchObject, "there is no such naming context")
-        self._entries[name] = Entry.make(dn.decode(), attributes)
+        self._put(name, Entry.make(dn.decode(), attributes))
         self._forget_summaries()
 
     def remove(self, dn: bytes) -> None:
@@ -245,9 +247,12 @@ class Directory:
         :raises DirectoryError: there is none, or it has
         """
         name = self._find(_name_of(dn))
-        if not name or any(other[:-1] == name for other in self._entries):
+        if not name or self._below[name]:
             raise DirectoryError(ResultCode.notAllowedOnNonLeaf, "there are entries below it")
         del self._entries[name]
+        self._below[parent := name[:-1]] -= 1
+        if not self._below[parent]:
+            del self._below[parent]
         self._forget_summaries()
 
     def replace(self, dn: bytes, attributes: Mapping[str, Attribute]) -> None:
@@ -264,6 +269,10 @@ class Directory:
             raise DirectoryError(ResultCode.notAllowedOnRDN, "the entry is named after this value")
         self._entries[name] = after
         self._forget_summaries()
+
+    def _put(self, name: DN, entry: Entry) -> None:
+        self._entries[name] = entry
+        self._below[name[:-1]] += 1
 
     def _forget_summaries(self) -> None:
         for summary in ("_depth", "_root", "_known"):
