@@ -95,8 +95,7 @@ def bed(
         samba.enter(server, monkeypatch, tmp_path / "ccache")
     elif name == "gss_slapd":
         request.getfixturevalue("alice_ticket")
-    port = server.ldap_port if name == "samba" else server.port
-    with Wiretap(server.address, port) as tap:
+    with Wiretap(server.address, server.port) as tap:
         yield _bed(tap, make_mechanism, ssf, in_domain=name == "samba")
 
 

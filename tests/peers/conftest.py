@@ -11,7 +11,6 @@ from tests.peers.cyrus import eager_cyrus as eager_cyrus
 from tests.peers.cyrus import gss_cyrus as gss_cyrus
 from tests.peers.samba import samba as samba
 from tests.peers.slapd import Slapd
-from tests.peers.support import require_program, require_sasl_plugin
 from tests.peers.wiretap import Wiretap
 
 if TYPE_CHECKING:
@@ -32,8 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def slapd() -> Iterator[Slapd]:
     """An OpenLDAP server with 10,000 small entries, one for the whole run."""
-    require_program(*Slapd.programs)
-    require_sasl_plugin("digestmd5")
+    Slapd.require("digestmd5")
     with Slapd(entries=10_000) as server:
         yield server
 
@@ -41,8 +39,7 @@ def slapd() -> Iterator[Slapd]:
 @pytest.fixture(scope="session")
 def strict_slapd() -> Iterator[Slapd]:
     """An OpenLDAP server that insists on SSF 112 or more, as one that demands sealing does."""
-    require_program(*Slapd.programs)
-    require_sasl_plugin("digestmd5")
+    Slapd.require("digestmd5")
     with Slapd(sasl_secprops="minssf=112") as server:
         yield server
 
@@ -50,9 +47,17 @@ def strict_slapd() -> Iterator[Slapd]:
 @pytest.fixture(scope="session")
 def gss_slapd(realm: Realm) -> Iterator[Slapd]:
     """The OpenLDAP server of `slapd`, a service of the realm."""
-    require_program(*Slapd.programs)
-    require_sasl_plugin("gssapiv2")
+    Slapd.require("gssapiv2")
     with Slapd(entries=10_000, environment=realm.environment) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bound_slapd(realm: Realm) -> Iterator[Slapd]:
+    """The same with TLS, whose certificate it holds a binding against."""
+    Slapd.require("gssapiv2")
+    config = "sasl-cbinding tls-endpoint\n"
+    with Slapd(tls=True, extra_config=config, environment=realm.environment) as server:
         yield server
 
 

@@ -29,34 +29,28 @@ tests are skipped.
 from __future__ import annotations
 
 import os
-import pwd
-import shutil
 import subprocess
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.peers.daemon import Daemon
 from tests.peers.directory import ALICE
 from tests.peers.kdc import BOB
 from tests.peers.support import (
-    LOOPBACK,
     PACKAGES,
-    StartError,
-    free_port,
+    add_to_sasldb,
     program,
-    require_program,
     require_sasl_plugin,
     stop_process,
     unavailable,
-    wait_for_port,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import TracebackType
+    from contextlib import ExitStack
 
     from tests.peers.kdc import Realm
 
@@ -65,7 +59,6 @@ USERS = (ALICE, BOB)
 SERVICES = {"imap": "imapd", "pop3": "pop3d", "sieve": "timsieved", "lmtp": "lmtpd"}
 """Service to the program that serves it."""
 
-_USER = "cyrus"
 _TOOLS = Path("/usr/lib/cyrus/bin")
 
 _IMAPD_CONF = """\
@@ -100,7 +93,7 @@ _SERVICE = """\
 """
 
 
-class Cyrus:
+class Cyrus(Daemon):
     """A Cyrus server of one's own on loopback: private folder, config, mail, port and log.
 
     `USERS` may log in, and each gets an INBOX with the first login. GSSAPI needs the `environment`
@@ -108,57 +101,28 @@ class Cyrus:
     """
 
     programs = ("cyrmaster", "saslpasswd2")
-    host = "localhost"
-    address = LOOPBACK
+    plugins = ("digestmd5", "sasldb")
+    user = "cyrus"
+
+    @classmethod
+    def require(cls, *plugins: str) -> None:
+        super().require(*plugins)
+        for name in SERVICES.values():
+            if not (_TOOLS / name).exists():
+                unavailable(f"no {_TOOLS / name}: apt-get install {PACKAGES['cyrmaster']}")
+        if os.geteuid() != 0:
+            unavailable("Cyrus IMAP changes to a user of its own: that takes root")
 
     def __init__(self, *, settings: str = "", environment: Mapping[str, str] | None = None) -> None:
+        super().__init__(environment)
         self._settings = settings
-        self._environment = dict(environment or {})
-        self._stack = ExitStack()
-        self._ports: dict[str, int] = {}
-        self._folder: Path | None = None
 
-    @property
-    def port(self) -> int:
-        """IMAP's."""
-        return self.ports["imap"]
-
-    @property
-    def ports(self) -> dict[str, int]:
-        """The port of each of the `SERVICES`."""
-        assert self._ports, "not started"
-        return self._ports
-
-    @property
-    def folder(self) -> Path:
-        assert self._folder is not None, "not started"
-        return self._folder
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "master.log"
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="cyrus-")))
-            self._ports = {name: free_port() for name in SERVICES}
-            self._write_config()
-            for user in USERS:
-                self._add(user.username, user.password)
-            self._adopt_keytab()
-            self._give_away()
-            self._start(stack)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stack.close()
-        self._ports, self._folder = {}, None
+    def _prepare(self) -> None:
+        self._choose_ports(*SERVICES)
+        self._write_config()
+        for user in USERS:
+            add_to_sasldb(self.folder / "sasldb", user, self.host)
+        self._adopt()
 
     def _write_config(self) -> None:
         for name in ("config/db", "config/socket", "proc", "lock", "mail", "scripts"):
@@ -173,62 +137,11 @@ class Cyrus:
         )
         (self.folder / "cyrus.conf").write_text(_CYRUS_CONF.format(**values, services=services))
 
-    def _add(self, name: str, password: str) -> None:
-        done = subprocess.run(
-            [
-                program("saslpasswd2"),
-                *("-p", "-c", "-f", self.folder / "sasldb", "-u", self.host, name),
-            ],
-            input=password.encode(),
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        if done.returncode:
-            raise StartError(f"saslpasswd2: status {done.returncode}\n{done.stderr!r}")
-
-    def _adopt_keytab(self) -> None:
-        """Copy what the realm keeps in a folder that is closed to others."""
-        names = {"KRB5_KTNAME": "keytab", "KRB5_CONFIG": "krb5.conf"}
-        for variable in names.keys() & self._environment.keys():
-            source = self._environment[variable].removeprefix("FILE:")
-            copy = shutil.copyfile(source, self.folder / names[variable])
-            self._environment[variable] = str(copy)
-
-    def _give_away(self) -> None:
-        owner = pwd.getpwnam(_USER)
-        for path in (self.folder, *self.folder.rglob("*")):
-            os.chown(path, owner.pw_uid, owner.pw_gid)
-
     def _start(self, stack: ExitStack) -> None:
-        with self.log.open("wb") as log:
-            process = subprocess.Popen(
-                [
-                    program("cyrmaster"),
-                    "-D",  # stay, as a child of ours
-                    *("-C", self.folder / "imapd.conf"),
-                    *("-M", self.folder / "cyrus.conf"),
-                    *("-p", self.folder / "master.pid"),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **self._environment},
-            )
-        stack.callback(stop_process, process)
-        for port in self.ports.values():
-            wait_for_port(process, port, self.log)
-
-
-def require_cyrus() -> None:
-    require_program(*Cyrus.programs)
-    for program_name in SERVICES.values():
-        if not (_TOOLS / program_name).exists():
-            unavailable(f"no {_TOOLS / program_name}: apt-get install {PACKAGES['cyrmaster']}")
-    require_sasl_plugin("digestmd5")
-    require_sasl_plugin("sasldb")
-    if os.geteuid() != 0:
-        unavailable("Cyrus IMAP changes to a user of its own: that takes root")
+        config = ("-C", self.folder / "imapd.conf", "-M", self.folder / "cyrus.conf")
+        # -D: stay, as a child of ours
+        options = ("-D", *config, "-p", self.folder / "master.pid")
+        self._run(stack, program("cyrmaster"), *options)
 
 
 def require_imtest() -> None:
@@ -271,7 +184,7 @@ def run_imtest(
 @pytest.fixture(scope="session")
 def cyrus() -> Iterator[Cyrus]:
     """A Cyrus IMAP server, one for the whole run."""
-    require_cyrus()
+    Cyrus.require()
     with Cyrus() as server:
         yield server
 
@@ -279,7 +192,7 @@ def cyrus() -> Iterator[Cyrus]:
 @pytest.fixture(scope="session")
 def eager_cyrus() -> Iterator[Cyrus]:
     """The same; its timsieved says its capabilities unasked, as RFC 5804 has it."""
-    require_cyrus()
+    Cyrus.require()
     with Cyrus(settings="sieve_sasl_send_unsolicited_capability: yes\n") as server:
         yield server
 
@@ -287,7 +200,6 @@ def eager_cyrus() -> Iterator[Cyrus]:
 @pytest.fixture(scope="session")
 def gss_cyrus(realm: Realm) -> Iterator[Cyrus]:
     """The same, as a service of the realm."""
-    require_cyrus()
-    require_sasl_plugin("gssapiv2")
+    Cyrus.require("gssapiv2")
     with Cyrus(environment=realm.environment) as server:
         yield server

@@ -11,32 +11,19 @@ reply that reports success is in clear, and a call that comes behind it has to b
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from tests.peers.daemon import Daemon
 from tests.peers.directory import ALICE
-from tests.peers.support import (
-    LOOPBACK,
-    free_port,
-    program,
-    require_program,
-    require_sasl_plugin,
-    stop_process,
-    wait_for_port,
-)
+from tests.peers.support import add_to_sasldb, program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from contextlib import ExitStack
+    from pathlib import Path
 
     from tests.peers.directory import Credentials
-
-PROGRAMS = ("libvirtd", "saslpasswd2", "setpriv")
-USER, GROUP = "nobody", "nogroup"
 
 _LIBVIRTD_CONF = """\
 listen_tls = 0
@@ -53,7 +40,8 @@ _ACCEPTOR_CONF = """\
 [libdefaults]
 ignore_acceptor_hostname = true
 """
-"""It would take keys for the machine's name only; the realm's are for localhost."""
+"""It would take keys for the machine's name only; the realm's are for localhost. It has to be read
+before the realm's."""
 _AUTH_CONF = """\
 [credentials-test]
 authname={username}
@@ -63,41 +51,43 @@ credentials=test
 """
 
 
-def require_libvirtd() -> None:
-    require_program(*PROGRAMS)
-    require_sasl_plugin("digestmd5")
-    require_sasl_plugin("sasldb")
+class Libvirtd(Daemon):
+    """ALICE may log in; or who has a ticket, with the `environment` of a realm.
 
-
-@contextmanager
-def run_libvirtd(realm: Mapping[str, str] | None = None) -> Iterator[int]:
-    """Run it, with ALICE; give its port.
-
-    :param realm: the environment of one with a key for `libvirt/localhost`; it takes GSSAPI then
+    The realm has a key for `libvirt/localhost`.
     """
-    with TemporaryDirectory(prefix="libvirtd-") as name:
-        folder = Path(name)
-        port, log = free_port(), folder / "log"
-        _prepare(folder, port, "gssapi" if realm else "digest-md5")
-        environment = {**_environment(folder), **_adopt(folder, realm or {})}
-        _give_away(folder)
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [
-                    *_as_a_plain_user(),
-                    *(program("libvirtd"), "--listen", "--config", folder / "libvirtd.conf"),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                cwd=folder,
-            )
-        try:
-            wait_for_port(process, port, log)
-            yield port
-        finally:
-            stop_process(process)
+
+    programs = ("libvirtd", "saslpasswd2", "setpriv")
+    plugins = ("digestmd5", "sasldb")
+    user = "nobody"
+
+    def _prepare(self) -> None:
+        self._choose_ports("libvirt")
+        self._write_config()
+        for realm in {socket.gethostname(), socket.getfqdn()}:  # it has the machine's name
+            add_to_sasldb(self.folder / "sasldb", ALICE, realm)
+        self._environ |= _homes(self.folder)
+        if self._environment:
+            self._adopt()
+            acceptor = self.folder / "acceptor.conf"
+            acceptor.write_text(_ACCEPTOR_CONF)
+            self._environ["KRB5_CONFIG"] = f"{acceptor}:{self._environ['KRB5_CONFIG']}"
+
+    def _write_config(self) -> None:
+        conf = _LIBVIRTD_CONF.format(address=self.address, port=self.port)
+        mechanism = "gssapi" if self._environment else "digest-md5"
+        sasl = _SASL_CONF.format(folder=self.folder, mechanism=mechanism)
+        (self.folder / "libvirtd.conf").write_text(conf)
+        (self.folder / "libvirt.conf").write_text(sasl)
+
+    def _start(self, stack: ExitStack) -> None:
+        options = ("--listen", "--config", self.folder / "libvirtd.conf")
+        self._run(stack, *self._as_a_plain_user(), program("libvirtd"), *options)
+
+    def _as_a_plain_user(self) -> list[str]:
+        if os.geteuid() != 0:
+            return []
+        return [program("setpriv"), f"--reuid={self.user}", "--regid=nogroup", "--clear-groups"]
 
 
 def virsh(
@@ -112,53 +102,13 @@ def virsh(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        env=_environment(folder),
+        env={**os.environ, **_homes(folder)},
         timeout=60,
         check=False,
     )
 
 
-def _prepare(folder: Path, port: int, mechanism: str) -> None:
-    conf = _LIBVIRTD_CONF.format(address=LOOPBACK, port=port)
-    (folder / "libvirtd.conf").write_text(conf)
-    (folder / "libvirt.conf").write_text(_SASL_CONF.format(folder=folder, mechanism=mechanism))
-    for realm in {socket.gethostname(), socket.getfqdn()}:  # it has the machine's name
-        subprocess.run(
-            [
-                program("saslpasswd2"),
-                *("-p", "-c", "-f", folder / "sasldb", "-u", realm, ALICE.username),
-            ],
-            input=ALICE.password.encode(),
-            check=True,
-            timeout=60,
-        )
-
-
-def _adopt(folder: Path, realm: Mapping[str, str]) -> dict[str, str]:
-    """Copy what a realm keeps in a folder that is closed to others."""
-    if not realm:
-        return {}
-    copies = {
-        name: str(shutil.copy(realm[name].removeprefix("FILE:"), folder))
-        for name in ("KRB5_CONFIG", "KRB5_KTNAME")
-    }
-    (folder / "acceptor.conf").write_text(_ACCEPTOR_CONF)  # what comes first counts
-    copies["KRB5_CONFIG"] = f"{folder}/acceptor.conf:{copies['KRB5_CONFIG']}"
-    return {**realm, **copies}
-
-
-def _give_away(folder: Path) -> None:
-    if os.geteuid() == 0:
-        for path in (folder, *folder.iterdir()):
-            shutil.chown(path, USER, GROUP)
-
-
-def _as_a_plain_user() -> list[str]:
-    if os.geteuid() != 0:
-        return []
-    return [program("setpriv"), f"--reuid={USER}", f"--regid={GROUP}", "--clear-groups"]
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    homes = ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "SASL_CONF_PATH")
-    return {**os.environ, **dict.fromkeys(homes, str(folder)), "LC_ALL": "C"}
+def _homes(folder: Path) -> dict[str, str]:
+    """Keep a program out of every other folder."""
+    names = ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "SASL_CONF_PATH")
+    return {**dict.fromkeys(names, str(folder)), "LC_ALL": "C"}

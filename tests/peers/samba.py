@@ -35,13 +35,12 @@ import os
 import random
 import subprocess
 from base64 import b64decode, b64encode
-from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.peers.daemon import Daemon
 from tests.peers.directory import ALICE, generated_value
 from tests.peers.kdc import BOB, TicketError
 from tests.peers.namespace import (
@@ -53,19 +52,11 @@ from tests.peers.namespace import (
     stop_inside,
 )
 from tests.peers.slapd import write_certificate
-from tests.peers.support import (
-    LOOPBACK,
-    StartError,
-    log_tail,
-    program,
-    require_program,
-    unavailable,
-    wait_for,
-)
+from tests.peers.support import program, run, unavailable, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
+    from contextlib import ExitStack
 
 BASE_DN = "DC=ad,DC=lab,DC=test"
 LARGE_DN = f"OU=large,{BASE_DN}"
@@ -78,7 +69,7 @@ LARGE_ENTRIES = 260
 LARGE_VALUE_LENGTH = 90_000
 SMALL_ENTRIES = 1000
 
-_LDAP, _LDAPS, _KDC = 389, 636, 88
+_SERVICES = {"ldap": 389, "ldaps": 636, "kdc": 88}
 _SETUP = "/usr/share/samba/setup/provision.ldif"
 
 _CONFIG = """\
@@ -125,18 +116,10 @@ _KRB5_CONF = """\
 """
 
 
-def require_samba() -> None:
-    """Skip the test where Samba's domain controller does not run; fail where it is required."""
-    require_program(*Samba.programs)
-    if not os.path.exists(_SETUP):
-        unavailable(f"no {_SETUP}: apt-get install samba-ad-provision")
-    require_namespaces()
-
-
 @pytest.fixture(scope="session")
 def samba() -> Iterator[Samba]:
     """A domain controller, one for the whole run."""
-    require_samba()
+    Samba.require()
     with Samba() as server:
         yield server
 
@@ -164,50 +147,36 @@ def small_dn(number: int) -> str:
     return f"CN=small-{number:05},{SMALL_DN}"
 
 
-class Samba:
+class Samba(Daemon):
     """A domain controller of one's own: private folder, data, namespace, certificate and log.
 
     Its ports are those of relays on loopback. `strong_auth` is `ldap server require strong auth`.
     """
 
     programs = ("samba", "samba-tool", "ldbmodify", "ldbsearch", "kinit", *PROGRAMS)
-    host = "localhost"
-    address = LOOPBACK
     realm = "AD.LAB.TEST"
     domain = "ADLAB"
     base_dn = BASE_DN
 
+    @classmethod
+    def require(cls, *plugins: str) -> None:
+        super().require(*plugins)
+        if not os.path.exists(_SETUP):
+            unavailable(f"no {_SETUP}: apt-get install samba-ad-provision")
+        require_namespaces()
+
     def __init__(self, *, strong_auth: str = "yes") -> None:
+        super().__init__()
         self.strong_auth = strong_auth
-        self._stack = ExitStack()
-        self._folder: Path | None = None
         self._pid: int | None = None
-        self._ports: dict[int, int] = {}
-
-    @property
-    def ldap_port(self) -> int:
-        return self._ports[_LDAP]
-
-    @property
-    def ldaps_port(self) -> int:
-        return self._ports[_LDAPS]
-
-    @property
-    def kdc_port(self) -> int:
-        return self._ports[_KDC]
 
     @property
     def url(self) -> str:
-        return f"ldap://{self.host}:{self.ldap_port}"
+        return f"ldap://{self.host}:{self.port}"
 
     @property
     def tls_url(self) -> str:
-        return f"ldaps://{self.host}:{self.ldaps_port}"
-
-    @property
-    def folder(self) -> Path:
-        assert self._folder is not None, "not started"
-        return self._folder
+        return f"ldaps://{self.host}:{self.ports['ldaps']}"
 
     @property
     def pid(self) -> int:
@@ -220,10 +189,6 @@ class Samba:
         return self.folder / "certificate.pem"
 
     @property
-    def log(self) -> Path:
-        return self.folder / "samba.log"
-
-    @property
     def environment(self) -> dict[str, str]:
         """What a client needs. OpenLDAP's look for the machine's own name in the certificate."""
         return {
@@ -233,26 +198,6 @@ class Samba:
             "LDAPTLS_CACERT": str(self.certificate),
             "LDAPTLS_REQCERT": "allow",
         }
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="samba-")))
-            self._provision()
-            self._load()
-            self._start(stack)
-            self._forward(stack)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stack.close()
-        self._folder = self._pid = None
-        self._ports = {}
 
     def kinit(
         self,
@@ -285,8 +230,20 @@ class Samba:
         found = self._ldb("ldbsearch", "-b", base, expression, *attributes)
         return dict(_entries(found))
 
+    def _prepare(self) -> None:
+        self._provision()
+        self._load()
+
+    def _start(self, stack: ExitStack) -> None:
+        self._start_inside(stack)
+        self._forward(stack)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._pid = None
+
     def _provision(self) -> None:
-        self._tool(
+        run(
             "samba-tool",
             *("domain", "provision", "--quiet", "--configfile=/dev/null"),
             f"--targetdir={self.folder}",
@@ -308,12 +265,12 @@ class Samba:
         ldif = self.folder / "data.ldif"
         ldif.write_text("".join(_directory_ldif()), encoding="ascii")
         self._ldb("ldbmodify", "--nosync", str(ldif))
-        self._tool(
+        run(
             *("samba-tool", "dsacl", "set", f"--configfile={self._config}", "-H", self._database),
             *(f"--objectdn={WORK_DN}", "--sddl=(A;CI;GA;;;AU)"),
         )
 
-    def _start(self, stack: ExitStack) -> None:
+    def _start_inside(self, stack: ExitStack) -> None:
         process = start_inside(
             *(program("samba"), "--interactive", "--model=single", f"--configfile={self._config}"),
             log=self.log,
@@ -324,31 +281,16 @@ class Samba:
         self._pid = process.pid
 
     def _forward(self, stack: ExitStack) -> None:
-        for port in (_LDAP, _LDAPS, _KDC):
-            self._ports[port] = stack.enter_context(Forwarder(self.pid, port)).port
+        for service, port in _SERVICES.items():
+            self._ports[service] = stack.enter_context(Forwarder(self.pid, port)).port
         krb5_conf = _KRB5_CONF.format(
-            realm=self.realm, host=self.host, address=self.address, port=self.kdc_port
+            realm=self.realm, host=self.host, address=self.address, port=self.ports["kdc"]
         )
         (self.folder / "krb5.conf").write_text(krb5_conf)
 
     def _ldb(self, name: str, *arguments: str) -> bytes:
         """Run a tool on the server's database; give what it wrote."""
-        return self._tool(name, f"--configfile={self._config}", "-H", self._database, *arguments)
-
-    def _tool(self, name: str, *arguments: str) -> bytes:
-        log = self.folder / f"{name}.log"
-        with log.open("wb") as errors:
-            done = subprocess.run(
-                [program(name), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                timeout=60,
-                check=False,
-            )
-        if done.returncode:
-            raise StartError(f"{name}: status {done.returncode}\n{log_tail(log)}")
-        return done.stdout
+        return run(name, f"--configfile={self._config}", "-H", self._database, *arguments)
 
     @property
     def _database(self) -> str:
@@ -365,7 +307,7 @@ class Samba:
 
 def _serves(pid: int) -> bool:
     try:
-        for port in (_LDAP, _LDAPS, _KDC):
+        for port in _SERVICES.values():
             connect(pid, port).close()
     except OSError:
         return False

@@ -41,10 +41,8 @@ import datetime
 import os
 import socket
 import subprocess
-from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -52,20 +50,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.peers import directory
+from tests.peers.daemon import Daemon
 from tests.peers.directory import ALICE, Credentials
-from tests.peers.support import (
-    LOOPBACK,
-    StartError,
-    free_port,
-    log_tail,
-    program,
-    stop_process,
-    wait_for_port,
-)
+from tests.peers.support import StartError, log_tail, program, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
+    from contextlib import ExitStack
 
 KERBEROS_MECHANISMS = ("GSSAPI", "GSS-SPNEGO")
 
@@ -105,7 +96,7 @@ TLSVerifyClient never
 """
 
 
-class Slapd:
+class Slapd(Daemon):
     """A slapd of one's own on loopback: private folder, config, data, port and log.
 
     Alice is the `rootdn`: she may write, and no limit holds for her. With `tls` the server takes
@@ -114,8 +105,6 @@ class Slapd:
     """
 
     programs = ("slapd", "slapadd")
-    host = "localhost"
-    address = LOOPBACK
     realm = directory.REALM
     base_dn = directory.BASE_DN
     credentials = ALICE
@@ -129,30 +118,15 @@ class Slapd:
         tls: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__(environment)
         self.entries = entries
         self.sasl_secprops = sasl_secprops
         self.extra_config = extra_config
         self.tls = tls
-        self._environment = dict(environment or {})
-        self._stack = ExitStack()
-        self._port: int | None = None
-        self._tls_port: int | None = None
-        self._folder: Path | None = None
-
-    @property
-    def port(self) -> int:
-        assert self._port is not None, "not started"
-        return self._port
 
     @property
     def tls_port(self) -> int:
-        assert self._tls_port is not None, "not started, or without TLS"
-        return self._tls_port
-
-    @property
-    def folder(self) -> Path:
-        assert self._folder is not None, "not started"
-        return self._folder
+        return self.ports["ldaps"]
 
     @property
     def url(self) -> str:
@@ -167,31 +141,14 @@ class Slapd:
         """The server's certificate, which is its own issuer."""
         return self.folder / "certificate.pem"
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "slapd.log"
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="slapd-")))
-            self._write_config()
-            self._load()
-            self._start(stack)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stack.close()
-        self._port = self._tls_port = self._folder = None
+    def _prepare(self) -> None:
+        self._write_config()
+        self._load()
 
     def _write_config(self) -> None:
         (self.folder / "db").mkdir()
         (self.folder / "sasl").mkdir()
+        self._environ["SASL_CONF_PATH"] = str(self.folder / "sasl")
         config = _CONFIG.format(
             schema=_first_folder(_SCHEMA_FOLDERS),
             modules=_first_folder(_MODULE_FOLDERS),
@@ -215,19 +172,10 @@ class Slapd:
     def _load(self) -> None:
         ldif = self.folder / "data.ldif"
         ldif.write_text("".join(directory.directory_ldif(self.entries)), encoding="ascii")
-        with self.log.open("wb") as log:
-            done = subprocess.run(
-                [program("slapadd"), "-q", "-f", self._config, "-l", ldif],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environ,
-                timeout=60,
-                check=False,
-            )
-        if done.returncode:
-            text = f"slapadd: status {done.returncode}\n{log_tail(self.log)}"
-            raise StartError(text + _confinement_hint())
+        try:
+            run("slapadd", "-q", "-f", self._config, "-l", ldif, environ=self._environ)
+        except StartError as error:
+            raise StartError(f"{error}{_confinement_hint()}") from None
 
     def _start(self, stack: ExitStack) -> None:
         for _ in range(_ATTEMPTS - 1):
@@ -239,35 +187,14 @@ class Slapd:
         return self._start_once(stack)
 
     def _start_once(self, stack: ExitStack) -> None:
-        port = free_port()
-        tls_port = free_port() if self.tls else None
-        urls = [f"ldap://{self.address}:{port}/"]
-        if tls_port is not None:
-            urls.append(f"ldaps://{self.address}:{tls_port}/")
-        with self.log.open("wb") as log:
-            process = subprocess.Popen(
-                [
-                    program("slapd"),
-                    *("-d", "stats"),
-                    *("-f", self._config),
-                    *("-h", " ".join(urls)),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environ,
-            )
-        stack.callback(stop_process, process)
-        wait_for_port(process, port, self.log, ready="slapd starting")
-        self._port, self._tls_port = port, tls_port
+        self._choose_ports("ldap", *(["ldaps"] if self.tls else []))
+        urls = [f"{scheme}://{self.address}:{port}/" for scheme, port in self.ports.items()]
+        options = ("-d", "stats", "-f", self._config, "-h", " ".join(urls))
+        self._run(stack, program("slapd"), *options, ready="slapd starting")
 
     @property
     def _config(self) -> Path:
         return self.folder / "slapd.conf"
-
-    @property
-    def _environ(self) -> dict[str, str]:
-        return {**os.environ, "SASL_CONF_PATH": str(self.folder / "sasl"), **self._environment}
 
 
 def ldapsearch(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+from collections.abc import Mapping
 from glob import glob
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -16,6 +19,7 @@ from saslwrap.testing._processes import log_tail as log_tail
 from saslwrap.testing._processes import stop_process as stop_process
 from saslwrap.testing._processes import wait_for as wait_for
 from saslwrap.testing._processes import wait_for_port as wait_for_port
+from tests.peers.directory import Credentials
 
 REQUIRE_PEERS = "SASLWRAP_REQUIRE_PEERS"
 """Environment variable: "1" turns a missing program into a failure."""
@@ -90,6 +94,33 @@ def program(name: str) -> str:
     if path is None:
         raise FileNotFoundError(f"{name}: apt-get install {' '.join(_packages_of(name))}")
     return path
+
+
+def run(
+    name: str, *arguments: str | Path, answer: str = "", environ: Mapping[str, str] | None = None
+) -> bytes:
+    """Run a program to its end, and give what it wrote; `StartError` if it reports a failure.
+
+    :param answer: what it reads
+    """
+    done = subprocess.run(
+        [program(name), *arguments],
+        input=answer.encode(),
+        capture_output=True,
+        env=environ,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.decode(errors="replace")
+        raise StartError(f"{name}: status {done.returncode}\n{said}")
+    return done.stdout
+
+
+def add_to_sasldb(sasldb: Path, user: Credentials, realm: str) -> None:
+    """Let a user log in to a server that looks there."""
+    options = ("-p", "-c", "-f", sasldb, "-u", realm)
+    run("saslpasswd2", *options, user.username, answer=user.password)
 
 
 def free_port() -> int:

@@ -7,28 +7,15 @@ repository's UUID and URL, in the layer.
 
 from __future__ import annotations
 
-import os
-import subprocess
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from tests.peers.daemon import Daemon
 from tests.peers.directory import ALICE
-from tests.peers.support import (
-    LOOPBACK,
-    free_port,
-    program,
-    require_program,
-    require_sasl_plugin,
-    stop_process,
-    wait_for_port,
-)
+from tests.peers.support import add_to_sasldb, program, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import ExitStack
 
-PROGRAMS = ("svnserve", "svnadmin", "saslpasswd2")
 REALM = "example"
 
 _SVNSERVE_CONF = """\
@@ -49,49 +36,21 @@ mech_list: DIGEST-MD5
 """
 
 
-def require_svnserve() -> None:
-    require_program(*PROGRAMS)
-    require_sasl_plugin("digestmd5")
-    require_sasl_plugin("sasldb")
+class Svnserve(Daemon):
+    """It has the repository `repo`, and ALICE may log in."""
 
+    programs = ("svnserve", "svnadmin", "saslpasswd2")
+    plugins = ("digestmd5", "sasldb")
 
-@contextmanager
-def run_svnserve() -> Iterator[int]:
-    """Run it, with the repository `repo` and ALICE; give its port."""
-    with TemporaryDirectory(prefix="svnserve-") as name:
-        folder = Path(name)
-        _prepare(folder)
-        port, log = free_port(), folder / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [
-                    program("svnserve"),
-                    *("-d", "--foreground", "--root", folder),
-                    *("--listen-host", LOOPBACK, "--listen-port", str(port)),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "SASL_CONF_PATH": str(folder)},
-            )
-        try:
-            wait_for_port(process, port, log)
-            yield port
-        finally:
-            stop_process(process)
+    def _prepare(self) -> None:
+        run("svnadmin", "create", self.folder / "repo")
+        conf = self.folder / "repo" / "conf" / "svnserve.conf"
+        conf.write_text(_SVNSERVE_CONF.format(realm=REALM))
+        (self.folder / "svn.conf").write_text(_SASL_CONF.format(folder=self.folder))
+        add_to_sasldb(self.folder / "sasldb", ALICE, REALM)
+        self._environ["SASL_CONF_PATH"] = str(self.folder)
 
-
-def _prepare(folder: Path) -> None:
-    subprocess.run([program("svnadmin"), "create", folder / "repo"], check=True, timeout=60)
-    conf = folder / "repo" / "conf" / "svnserve.conf"
-    conf.write_text(_SVNSERVE_CONF.format(realm=REALM))
-    (folder / "svn.conf").write_text(_SASL_CONF.format(folder=folder))
-    subprocess.run(
-        [
-            program("saslpasswd2"),
-            *("-p", "-c", "-f", folder / "sasldb", "-u", REALM, ALICE.username),
-        ],
-        input=ALICE.password.encode(),
-        check=True,
-        timeout=60,
-    )
+    def _start(self, stack: ExitStack) -> None:
+        self._choose_ports("svn")
+        where = ("--listen-host", self.address, "--listen-port", str(self.port))
+        self._run(stack, program("svnserve"), "-d", "--foreground", "--root", self.folder, *where)

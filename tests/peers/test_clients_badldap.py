@@ -16,13 +16,11 @@ from tests.peers.client_beds import LARGE, LOGINS, NUMBER, PAGE
 from tests.peers.client_beds import bed as bed
 from tests.peers.directory import ALICE, NEEDLE
 from tests.peers.slapd import Slapd
-from tests.peers.support import require_program, require_sasl_plugin
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from tests.peers.client_beds import Bed
-    from tests.peers.kdc import Realm
 
 badldap = pytest.importorskip("badldap.connection")
 client = pytest.importorskip("badldap.client")
@@ -93,12 +91,3 @@ async def test_a_login_is_bound_to_tls(bound_slapd: Slapd, make: type[GSSAPIClie
     connection = await connect(target, lambda: make(service="ldap", host=Slapd.host))
     assert await connection.whoami() == (f"dn:{ALICE.dn}", None)
     await connection.disconnect()
-
-
-@pytest.fixture(scope="module")
-def bound_slapd(realm: Realm) -> Iterator[Slapd]:
-    require_program(*Slapd.programs)
-    require_sasl_plugin("gssapiv2")
-    config = "sasl-cbinding tls-endpoint\n"
-    with Slapd(tls=True, extra_config=config, environment=realm.environment) as server:
-        yield server

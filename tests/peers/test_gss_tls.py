@@ -38,15 +38,13 @@ from tests.peers.gss_client import MECHANISMS, bind, client_over
 from tests.peers.ldap_client import ONE_LEVEL
 from tests.peers.shells import AnyioTalk, SocketTalk, StreamsTalk, Talk
 from tests.peers.slapd import Slapd, write_certificate
-from tests.peers.support import LOOPBACK, require_program, require_sasl_plugin
+from tests.peers.support import LOOPBACK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from anyio.abc import ByteStream, TaskGroup
 
-    from tests.peers.kdc import Realm
 
 pytestmark = [
     pytest.mark.anyio,
@@ -89,19 +87,9 @@ class Certificate:
 
 
 @pytest.fixture(scope="module")
-def certificate(slapd_with_bindings: Slapd) -> Certificate:
+def certificate(bound_slapd: Slapd) -> Certificate:
     """The one that slapd has."""
-    return Certificate(slapd_with_bindings.certificate, slapd_with_bindings.folder / "key.pem")
-
-
-@pytest.fixture(scope="module")
-def slapd_with_bindings(realm: Realm) -> Iterator[Slapd]:
-    """A server that holds a binding against its certificate."""
-    require_program(*Slapd.programs)
-    require_sasl_plugin("gssapiv2")
-    config = "sasl-cbinding tls-endpoint\n"
-    with Slapd(tls=True, extra_config=config, environment=realm.environment) as server:
-        yield server
+    return Certificate(bound_slapd.certificate, bound_slapd.folder / "key.pem")
 
 
 # The shells over TLS.
@@ -168,14 +156,14 @@ every_shell = pytest.mark.parametrize(
     ("require_layer", "ssf"), [(None, 0), (False, 0), (True, 256)], ids=["unset", "no", "yes"]
 )
 async def test_a_layer_over_tls_only_if_it_is_required(
-    slapd_with_bindings: Slapd,
+    bound_slapd: Slapd,
     certificate: Certificate,
     mechanism: str,
     connect: Connect,
     require_layer: bool | None,
     ssf: int,
 ) -> None:
-    server = slapd_with_bindings
+    server = bound_slapd
     seen = len(server.log.read_text())
     properties = SecurityProperties(require_layer=require_layer)
     async with connected(connect, server.tls_port, certificate) as talk:
@@ -237,14 +225,14 @@ async def closing(stream: TLSStream) -> AsyncIterator[TLSStream]:
 
 @every_shell
 async def test_who_stands_in_between_with_another_certificate_is_found_out(
-    slapd_with_bindings: Slapd,
+    bound_slapd: Slapd,
     certificate: Certificate,
     tmp_path: Path,
     mechanism: str,
     connect: Connect,
 ) -> None:
     other = Certificate.make(tmp_path, "other")
-    between = in_between(slapd_with_bindings.tls_port, certificate)
+    between = in_between(bound_slapd.tls_port, certificate)
     async with serving(other, between) as port, connected(connect, port, other) as talk:
         with pytest.raises(AuthenticationError, match=r"invalidCredentials \(49\), .*accept_sec"):
             await talk.authenticate(bind(mechanism))

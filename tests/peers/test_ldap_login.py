@@ -118,7 +118,7 @@ def test_samba(shell: Shell, samba: Samba, monkeypatch: pytest.MonkeyPatch) -> N
     spnego = GSSSPNEGOClient(user, ALICE.password, service="ldap", host=samba.host)
     digest = DigestMD5Client("alice", ALICE.password, service="ldap", host=samba.host)
     login = LDAPLogin([digest, spnego])
-    conversation = shell.connect(samba.ldap_port)
+    conversation = shell.connect(samba.port)
     context = conversation.authenticate(login)
     assert context is not None
     assert context.mechanism == "GSS-SPNEGO"

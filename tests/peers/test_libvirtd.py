@@ -43,7 +43,7 @@ from saslwrap.testing import check_exchange, mechanism_pair, memory_stream_pair
 from saslwrap.testing.pairs import PASSWORD, USERNAME, properties_for
 from tests.peers.cyrus_logins import WRONG
 from tests.peers.directory import ALICE, Credentials
-from tests.peers.libvirtd import require_libvirtd, run_libvirtd, virsh
+from tests.peers.libvirtd import Libvirtd, virsh
 from tests.peers.shells import Shell
 from tests.peers.support import LOOPBACK, require_program, require_sasl_plugin
 from tests.peers.test_cyrus_imap import shell
@@ -66,9 +66,9 @@ EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "libvirt_login.py"
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    require_libvirtd()
-    with run_libvirtd() as port:
-        yield port
+    Libvirtd.require()
+    with Libvirtd() as server:
+        yield server.port
 
 
 def login(user: Credentials, properties: SecurityProperties) -> LibvirtLogin:
@@ -143,10 +143,9 @@ def test_work_under_a_layer(
 @pytest.mark.usefixtures("alice_ticket")
 def test_kerberos(shell: Shell, realm: Realm, wiretap: WiretapFactory) -> None:
     """The client begins, and there are more steps: one of them has an empty message."""
-    require_libvirtd()
-    require_sasl_plugin("gssapiv2")
-    with run_libvirtd(realm.environment) as port:
-        tap = wiretap(LOOPBACK, port)
+    Libvirtd.require("gssapiv2")
+    with Libvirtd(realm.environment) as server:
+        tap = wiretap(server.address, server.port)
         conversation = shell.connect(tap.port)
         exchange = LibvirtLogin(GSSAPIClient(service="libvirt", host="localhost"))
         context = conversation.authenticate(exchange)

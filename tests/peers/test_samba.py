@@ -92,7 +92,7 @@ def in_the_domain(samba: Samba, cache: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def tap(samba: Samba, wiretap: WiretapFactory) -> Wiretap:
-    return wiretap(samba.address, samba.ldap_port)
+    return wiretap(samba.address, samba.port)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def check_attributes(client: LDAPClient, login: Login) -> None:
 
 @each_login
 async def test_ten_thousand_small_searches(samba: Samba, login: Login, small: Entries) -> None:
-    async with session(samba.ldap_port, login.mechanism()) as client:
+    async with session(samba.port, login.mechanism()) as client:
         for first in range(1000, 1000 + SMALL_SEARCHES, BATCH):
             wanted = {
                 number: small_dn(number % SMALL_ENTRIES) for number in range(first, first + BATCH)
@@ -253,7 +253,7 @@ async def test_a_small_max_buffer(tap: Wiretap, large: Entries, least: int, grea
 
 
 async def test_a_token_beyond_our_receive_limit(samba: Samba) -> None:
-    async with session(samba.ldap_port, spnego(receive_limit=1000)) as client:
+    async with session(samba.port, spnego(receive_limit=1000)) as client:
         assert await sid(client, ALICE.username)
         with pytest.raises(BrokenResourceError) as raised:
             await client.search(large_dn(3), attributes=["thumbnailPhoto"])
@@ -269,7 +269,7 @@ async def test_a_ticket_where_the_system_has_it(
     samba: Samba, cache: Path, mechanism: Callable[..., ClientMechanism]
 ) -> None:
     samba.kinit(BOB.username, BOB.password, cache=cache)
-    async with session(samba.ldap_port, mechanism()) as client:
+    async with session(samba.port, mechanism()) as client:
         assert client.stream.extra(SASLAttribute.authcid) == f"{BOB.username}@{samba.realm}"
         assert await identity(client) == await sid(client, BOB.username)
 
@@ -282,25 +282,23 @@ async def test_a_ticket_elsewhere(
     elsewhere = cache.with_name("elsewhere")
     samba.kinit(BOB.username, BOB.password, cache=elsewhere)
     samba.kinit(cache=cache)  # which is not to be taken
-    async with session(
-        samba.ldap_port, mechanism(credential_cache=f"{prefix}{elsewhere}")
-    ) as client:
+    async with session(samba.port, mechanism(credential_cache=f"{prefix}{elsewhere}")) as client:
         assert await identity(client) == await sid(client, BOB.username)
 
 
 @from_ticket
 async def test_no_ticket(samba: Samba, mechanism: Callable[..., ClientMechanism]) -> None:
     with pytest.raises(AuthenticationError, match=r"there is no Kerberos ticket.*: run kinit"):
-        async with session(samba.ldap_port, mechanism()):
+        async with session(samba.port, mechanism()):
             pass
 
 
 async def test_ntlm_where_kerberos_cannot_be_had(samba: Samba) -> None:
     by_address = partial(spnego, host=samba.address)
-    async with session(samba.ldap_port, by_address(ntlm=True)) as client:
+    async with session(samba.port, by_address(ntlm=True)) as client:
         assert client.stream.extra(SASLAttribute.ssf) == 128
         assert client.stream.extra(SASLAttribute.authcid) == KERBEROS_NAME
         assert await identity(client) == await sid(client, ALICE.username)
     with pytest.raises(AuthenticationError, match=r"ldap/127\.0\.0\.1.*NTLM.*ntlm=True"):
-        async with session(samba.ldap_port, by_address()):
+        async with session(samba.port, by_address()):
             pass

@@ -26,7 +26,7 @@ from saslwrap.protocols.ldap import LDAPBind
 from saslwrap.protocols.ldap_messages import ResultCode, encode
 from tests.peers.directory import ALICE, NEEDLE
 from tests.peers.ldap_client import LDAPClient
-from tests.peers.samba import Samba, enter, require_samba, small_dn, user_dn
+from tests.peers.samba import Samba, enter, small_dn, user_dn
 from tests.peers.samba_login import (
     LOGINS,
     NO_LAYER,
@@ -77,7 +77,7 @@ def in_the_domain(samba: Samba, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture(scope="module")
 def tls_samba() -> Iterator[Samba]:
     """A server that takes a login without a layer over TLS, as Windows does."""
-    require_samba()
+    Samba.require()
     with Samba(strong_auth="allow_sasl_over_tls") as server:
         yield server
 
@@ -93,7 +93,7 @@ def tls_domain(
 
 @asynccontextmanager
 async def connect(server: Samba) -> AsyncIterator[ByteStream]:
-    async with await anyio.connect_tcp(server.address, server.ldap_port) as tcp:
+    async with await anyio.connect_tcp(server.address, server.port) as tcp:
         yield tcp
 
 
@@ -101,7 +101,7 @@ async def connect(server: Samba) -> AsyncIterator[ByteStream]:
 async def connect_tls(server: Samba) -> AsyncIterator[ByteStream]:
     async with await anyio.connect_tcp(
         server.address,
-        server.ldaps_port,
+        server.ports["ldaps"],
         tls_hostname=server.host,
         ssl_context=ssl.create_default_context(cafile=str(server.certificate)),
         tls_standard_compatible=False,
@@ -222,7 +222,7 @@ async def test_a_wrong_password_with_kerberos(
 async def test_a_rebind(
     samba: Samba, wiretap: WiretapFactory, login: Login, mechanism: Callable[..., ClientMechanism]
 ) -> None:
-    tap = wiretap(samba.address, samba.ldap_port)
+    tap = wiretap(samba.address, samba.port)
     first = LDAPBind(login.mechanism())
     async with (
         await anyio.connect_tcp(tap.address, tap.port) as tcp,

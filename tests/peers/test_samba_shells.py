@@ -44,7 +44,7 @@ def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
 
 @pytest.fixture
 def tap(samba: Samba, wiretap: WiretapFactory) -> Wiretap:
-    return wiretap(samba.address, samba.ldap_port)
+    return wiretap(samba.address, samba.port)
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ from tests.peers.ldap_client import (
     value_is,
 )
 from tests.peers.slapd import Slapd
-from tests.peers.support import LOOPBACK, require_program, require_sasl_plugin
+from tests.peers.support import LOOPBACK
 from tests.peers.wiretap import Direction
 
 if TYPE_CHECKING:
@@ -134,8 +134,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Backend:
 @pytest.fixture(scope="module")
 def weak_slapd() -> Iterator[Slapd]:
     """A server that offers no layer, as one that leaves protection to TLS does."""
-    require_program(*Slapd.programs)
-    require_sasl_plugin("digestmd5")
+    Slapd.require("digestmd5")
     with Slapd(sasl_secprops="maxssf=0") as server:
         yield server
 

@@ -135,7 +135,7 @@ def test_strict_server_offers_nothing_weaker(strict_slapd: Slapd, ssf: int) -> N
 
 def test_a_taken_port_is_left_alone(slapd: Slapd, monkeypatch: pytest.MonkeyPatch) -> None:
     ports = iter((slapd.port, free_port()))
-    monkeypatch.setattr("tests.peers.slapd.free_port", lambda: next(ports))
+    monkeypatch.setattr("tests.peers.daemon.free_port", lambda: next(ports))
     with Slapd() as second:
         assert second.port != slapd.port
         assert ldapsearch(second.url, "1.1").returncode == 0

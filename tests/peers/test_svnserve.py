@@ -21,7 +21,7 @@ from tests.peers.support import (
     require_sasl_plugin,
     stop_process,
 )
-from tests.peers.svnserve import require_svnserve, run_svnserve
+from tests.peers.svnserve import Svnserve
 from tests.peers.test_cyrus_imap import shell
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ URL = "svn://localhost/repo"
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    require_svnserve()
-    with run_svnserve() as port:
-        yield port
+    Svnserve.require()
+    with Svnserve() as server:
+        yield server.port
 
 
 def login(user: Credentials, properties: SecurityProperties) -> SvnLogin:
