@@ -10,6 +10,7 @@ from tests.peers.cyrus import cyrus as cyrus
 from tests.peers.cyrus import eager_cyrus as eager_cyrus
 from tests.peers.cyrus import gss_cyrus as gss_cyrus
 from tests.peers.samba import samba as samba
+from tests.peers.shells import shell as shell
 from tests.peers.slapd import Slapd
 from tests.peers.wiretap import Wiretap
 

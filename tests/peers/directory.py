@@ -52,6 +52,10 @@ def large_value(number: int) -> str:
     return " ".join(words)[:LARGE_VALUE_LENGTH]
 
 
+LARGE_VALUES = {large_dn(number): large_value(number) for number in range(LARGE_ENTRIES)}
+"""By DN."""
+
+
 def generated_dn(number: int) -> str:
     return f"cn=entry-{number:05},{GENERATED_DN}"
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
-from anyio import EndOfStream
 
 from saslwrap import GSSAPIClient, GSSSPNEGOClient, SecurityProperties
 from saslwrap.anyio import authenticate
@@ -19,9 +18,6 @@ from tests.peers.slapd import Slapd
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from anyio.abc import ByteStream
-
-    from tests.peers.shells import Talk
     from tests.peers.wiretap import Wiretap
 
 MECHANISMS = ("GSSAPI", "GSS-SPNEGO")
@@ -60,24 +56,6 @@ async def session(server: Server, exchange: LDAPBind) -> AsyncIterator[LDAPClien
         await authenticate(tcp, exchange) as stream,
     ):
         yield LDAPClient(stream)
-
-
-class _Stream:
-    """What `LDAPClient` needs of a stream."""
-
-    def __init__(self, talk: Talk) -> None:
-        self.send = talk.send
-        self._receive = talk.receive
-
-    async def receive(self) -> bytes:
-        if data := await self._receive():
-            return data
-        raise EndOfStream
-
-
-def client_over(talk: Talk) -> LDAPClient:
-    """A client over any shell."""
-    return LDAPClient(cast("ByteStream", _Stream(talk)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,6 @@ from tests.peers.shells import Shell
 from tests.peers.wiretap import Direction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from saslwrap import ClientMechanism, SecurityContext
     from tests.peers.shells import Conversation
     from tests.peers.wiretap import Wiretap, WiretapFactory
@@ -114,12 +112,6 @@ class Session:
             assert received, f"the end after {data[-200:]!r}"
             data += received
         return data
-
-
-@pytest.fixture(params=Shell.KINDS)
-def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
-    with Shell(request.param) as shell:
-        yield shell
 
 
 @pytest.fixture

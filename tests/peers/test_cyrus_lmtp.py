@@ -23,15 +23,13 @@ from tests.peers.cyrus_logins import STRENGTHS, WRONG, digest
 from tests.peers.directory import NEEDLE
 from tests.peers.imap_wire import frame_lengths
 from tests.peers.test_cyrus_imap import Session as ImapSession
-from tests.peers.test_cyrus_imap import mail, shell
+from tests.peers.test_cyrus_imap import mail
 from tests.peers.wiretap import Direction
 
 if TYPE_CHECKING:
     from saslwrap import ClientMechanism
     from tests.peers.shells import Conversation, Shell
     from tests.peers.wiretap import Wiretap, WiretapFactory
-
-__all__ = ["shell"]
 
 pytestmark = pytest.mark.timeout(60)
 

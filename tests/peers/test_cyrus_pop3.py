@@ -22,15 +22,12 @@ from tests.peers.cyrus_logins import (
     log_in_after_failures,
     shown_ssf,
 )
-from tests.peers.test_cyrus_imap import shell
 from tests.peers.wiretap import Direction
 
 if TYPE_CHECKING:
     from saslwrap import ClientMechanism
     from tests.peers.shells import Conversation, Shell
     from tests.peers.wiretap import Wiretap, WiretapFactory
-
-__all__ = ["shell"]
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -25,7 +25,7 @@ from tests.peers.cyrus_logins import (
     log_in_after_failures,
     shown_ssf,
 )
-from tests.peers.test_ldap_login import shell
+from tests.peers.shells import driving_shells
 from tests.peers.wiretap import Direction
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from tests.peers.shells import Shell
     from tests.peers.wiretap import Wiretap, WiretapFactory
 
-__all__ = ["shell"]
-
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), driving_shells]
 
 SCRIPT = b'require ["fileinto"];\r\nfileinto "INBOX.plaintext-needle";\r\n'
 

@@ -102,12 +102,6 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-@pytest.fixture(params=Shell.KINDS)
-def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
-    with Shell(request.param) as shell:
-        yield shell
-
-
 @pytest.fixture
 def meeting(shell: Shell, pool: ThreadPoolExecutor) -> Meeting:
     return Meeting(shell, shell, pool)

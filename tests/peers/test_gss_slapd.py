@@ -35,6 +35,7 @@ from tests.peers.directory import (
     ALICE,
     LARGE_DN,
     LARGE_ENTRIES,
+    LARGE_VALUES,
     LATIN,
     NEEDLE,
     large_dn,
@@ -80,7 +81,6 @@ pytestmark = [
 
 CIPHER = "aes256-cts-hmac-sha1-96"
 PRINCIPAL = "alice@EXAMPLE.COM"
-LARGE_VALUES = {large_dn(number): large_value(number) for number in range(LARGE_ENTRIES)}
 MAXBUF = 65536
 """What slapd takes if nothing is configured."""
 

@@ -33,12 +33,13 @@ from saslwrap import AuthenticationError, GSSAPIServer, GSSSPNEGOServer, Securit
 from saslwrap.anyio import authenticate
 from saslwrap.mechanisms.channel_binding import tls_server_end_point
 from saslwrap.protocols.ldap import LDAPBindServer
-from tests.peers.directory import ALICE, LARGE_DN, LARGE_ENTRIES, large_dn, large_value
-from tests.peers.gss_client import MECHANISMS, bind, client_over
+from tests.peers.directory import ALICE, LARGE_DN, LARGE_VALUES
+from tests.peers.gss_client import MECHANISMS, bind
 from tests.peers.ldap_client import ONE_LEVEL
-from tests.peers.shells import AnyioTalk, SocketTalk, StreamsTalk, Talk
+from tests.peers.ldap_session import client_over
 from tests.peers.slapd import Slapd, write_certificate
 from tests.peers.support import LOOPBACK
+from tests.peers.talks import AnyioTalk, SocketTalk, StreamsTalk, Talk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,6 @@ pytestmark = [
     pytest.mark.parametrize("mechanism", MECHANISMS),
 ]
 
-LARGE_VALUES = {large_dn(number): large_value(number) for number in range(LARGE_ENTRIES)}
 PATIENCE = 15.0
 
 

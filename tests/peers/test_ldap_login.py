@@ -23,7 +23,7 @@ from saslwrap.protocols.ldap_messages import decode
 from tests.peers.directory import ALICE
 from tests.peers.ldap_client import search_request
 from tests.peers.samba import user_dn
-from tests.peers.shells import Conversation, Shell
+from tests.peers.shells import Conversation, Shell, driving_shells
 from tests.peers.wiretap import Relay
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from tests.peers.slapd import Slapd
     from tests.peers.wiretap import Note
 
-#: Those that drive an exchange themselves; with asyncio's protocols the application does.
-SHELLS = ("anyio-asyncio", "anyio-uvloop", "anyio-trio", "streams-asyncio", "socket")
+pytestmark = driving_shells
 
 STRUCK_OUT = {b"GSSAPI": b"GSSAPX", b"GSS-SPNEGO": b"GSS-SPNEGX"}
 """Of the same length, so that the message keeps its form."""
@@ -61,12 +60,6 @@ class Strike(Relay):
                     data = data.replace(length + name, length + other)
                 client.sendall(data)
             client.shutdown(socket.SHUT_WR)
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
-    with Shell(request.param) as shell:
-        yield shell
 
 
 @pytest.fixture

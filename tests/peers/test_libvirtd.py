@@ -46,7 +46,6 @@ from tests.peers.directory import ALICE, Credentials
 from tests.peers.libvirtd import Libvirtd, virsh
 from tests.peers.shells import Shell
 from tests.peers.support import LOOPBACK, require_program, require_sasl_plugin
-from tests.peers.test_cyrus_imap import shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,8 +54,6 @@ if TYPE_CHECKING:
     from tests.peers.kdc import Realm
     from tests.peers.shells import Conversation
     from tests.peers.wiretap import WiretapFactory
-
-__all__ = ["shell"]
 
 pytestmark = pytest.mark.timeout(60)
 

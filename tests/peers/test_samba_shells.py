@@ -14,7 +14,6 @@ from tests.peers.samba_login import LOGINS, Login, Wire, ntlm
 from tests.peers.shells import Conversation, Shell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from anyio.abc import ByteStream
@@ -34,12 +33,6 @@ each_login = pytest.mark.parametrize("login", LOGINS.values(), ids=LOGINS)
 @pytest.fixture(autouse=True)
 def in_the_domain(samba: Samba, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enter(samba, monkeypatch, tmp_path / "ccache")
-
-
-@pytest.fixture(params=Shell.KINDS)
-def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
-    with Shell(request.param) as shell:
-        yield shell
 
 
 @pytest.fixture

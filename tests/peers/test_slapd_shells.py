@@ -6,10 +6,9 @@ What each does alone is in `test_slapd.py` and in the tests of the shells; here 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
-from anyio import EndOfStream
 
 from saslwrap import AuthenticationError, DigestMD5Client, NegotiationError, SecurityProperties
 from saslwrap.protocols.ldap import LDAPBind
@@ -19,24 +18,19 @@ from tests.peers.directory import (
     ALICE,
     CYRILLIC,
     GENERATED_DN,
-    LARGE_DN,
     LARGE_ENTRIES,
+    LARGE_VALUES,
     LATIN,
     NEEDLE,
     Credentials,
     generated_value,
-    large_dn,
-    large_value,
 )
-from tests.peers.ldap_client import LONGEST_MESSAGE, ONE_LEVEL, LDAPClient, search_request
-from tests.peers.shells import Conversation, Shell, Talk
+from tests.peers.ldap_client import LONGEST_MESSAGE, ONE_LEVEL, search_request
+from tests.peers.ldap_session import LDAPSession
+from tests.peers.shells import Shell
 from tests.peers.wiretap import Direction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from anyio.abc import ByteStream
-
     from tests.peers.slapd import Slapd
     from tests.peers.wiretap import Wiretap, WiretapFactory
 
@@ -47,37 +41,16 @@ SEARCH_DONE = bytes.fromhex("65 07  0a 01 00  04 00  04 00")
 """The end of a result: searchResDone, success."""
 
 
-@pytest.fixture(params=Shell.KINDS)
-def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
-    with Shell(request.param) as shell:
-        yield shell
-
-
 @pytest.fixture
 def tap(slapd: Slapd, wiretap: WiretapFactory) -> Wiretap:
     return wiretap(slapd.address, slapd.port)
 
 
-class _Stream:
-    """What `LDAPClient` needs of a stream."""
-
-    def __init__(self, talk: Talk) -> None:
-        self.send = talk.send
-        self._receive = talk.receive
-
-    async def receive(self) -> bytes:
-        if data := await self._receive():
-            return data
-        raise EndOfStream
-
-
-class Session:
-    """A connection to slapd, and what a client does with it."""
+class Session(LDAPSession):
+    """Its logins are DIGEST-MD5's, and each goes on from the message id of the last."""
 
     def __init__(self, shell: Shell, port: int) -> None:
-        self.conversation: Conversation = shell.connect(port)
-        self._client = LDAPClient(cast("ByteStream", _Stream(self.conversation.talk)))
-        self._run = shell.run
+        super().__init__(shell, port)
         self._message_id = 1
 
     def bind(
@@ -97,22 +70,9 @@ class Session:
         )
         exchange = LDAPBind(mechanism, self._message_id)
         try:
-            self.conversation.authenticate(exchange)
+            self.log_in(exchange)
         finally:
             self._message_id = exchange.next_message_id
-
-    def large_values(self) -> dict[str, str]:
-        async def search() -> dict[str, str]:
-            return (await self._client.search(LARGE_DN, scope=ONE_LEVEL)).values()
-
-        return self._run(search)
-
-    def who_am_i(self) -> str:
-        return self._run(self._client.who_am_i)
-
-    def unbind(self) -> None:
-        self._run(self._client.unbind)
-        assert self.conversation.receive() == b""
 
 
 @pytest.fixture
@@ -148,9 +108,6 @@ def numbers(tap: Wiretap, direction: Direction) -> list[int]:
     return [int.from_bytes(token[-4:], "big") for token in tokens(wire)]
 
 
-LARGE_VALUES = {large_dn(number): large_value(number) for number in range(LARGE_ENTRIES)}
-
-
 @pytest.mark.parametrize(
     ("protection", "longest"), [("rc4", 2035), ("des", 2038), ("auth-int", 2044)]
 )
@@ -161,7 +118,6 @@ def test_large_entries_through_a_small_buffer(
     assert session.who_am_i() == ALICE.dn
     assert session.large_values() == LARGE_VALUES
     session.unbind()
-    session.conversation.close()
     tap.wait_closed()
     for direction in Direction:
         rest = behind_the_login(tap.recordings[0].sent(direction))
@@ -202,7 +158,6 @@ def test_rebind(session: Session, tap: Wiretap) -> None:
     session.bind(CYRILLIC, "auth-int")
     assert session.who_am_i() == CYRILLIC.dn
     session.unbind()
-    session.conversation.close()
     sent = [*range(3), *range(4), *range(2)]
     assert numbers(tap, Direction.CLIENT_TO_SERVER) == sent
     received = [*range(3), *range(1 + LARGE_ENTRIES + 1 + 2), 0]
@@ -223,7 +178,6 @@ def test_a_rebind_that_is_refused_keeps_the_layer(session: Session, tap: Wiretap
     assert session.conversation.context is first
     assert session.who_am_i() == LATIN.dn
     session.unbind()
-    session.conversation.close()
     assert numbers(tap, Direction.CLIENT_TO_SERVER) == list(range(9))
 
 
@@ -236,7 +190,6 @@ def test_a_login_after_one_that_was_refused(session: Session, tap: Wiretap) -> N
     assert session.who_am_i() == ALICE.dn
     assert session.large_values() == LARGE_VALUES
     session.unbind()
-    session.conversation.close()
     tap.wait_closed()
     assert NEEDLE.encode() not in tap.server_to_client
 
@@ -249,6 +202,5 @@ def test_a_layer_after_a_login_without_one(session: Session, tap: Wiretap) -> No
     assert session.who_am_i() == LATIN.dn
     assert session.large_values() == LARGE_VALUES
     session.unbind()
-    session.conversation.close()
     tap.wait_closed()
     assert NEEDLE.encode() not in tap.server_to_client

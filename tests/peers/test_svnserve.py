@@ -22,7 +22,6 @@ from tests.peers.support import (
     stop_process,
 )
 from tests.peers.svnserve import Svnserve
-from tests.peers.test_cyrus_imap import shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from saslwrap import Exchange
     from tests.peers.shells import Conversation
     from tests.peers.wiretap import WiretapFactory
-
-__all__ = ["shell"]
 
 pytestmark = pytest.mark.timeout(60)
 
