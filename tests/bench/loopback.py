@@ -23,7 +23,7 @@ from anyio import BrokenResourceError, EndOfStream
 from tests.bench.child import python_child
 from tests.bench.stacks import Stream, stack_named
 from tests.certificate import CERTIFICATE, write_certificate
-from tests.peers.libsasl2 import end_with_input
+from tests.peers.libsasl2_peer import end_with_input
 
 __all__ = ["Loopback", "start_loopback"]
 

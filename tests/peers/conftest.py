@@ -9,6 +9,12 @@ import pytest
 from tests.peers.cyrus import cyrus as cyrus
 from tests.peers.cyrus import eager_cyrus as eager_cyrus
 from tests.peers.cyrus import gss_cyrus as gss_cyrus
+from tests.peers.jdk import jdk as jdk
+from tests.peers.jdk import jvm as jvm
+from tests.peers.libsasl2 import libsasl2 as libsasl2
+from tests.peers.libsasl2 import libsasl2_process as libsasl2_process
+from tests.peers.meeting import meeting as meeting
+from tests.peers.meeting import tapped as tapped
 from tests.peers.samba import samba as samba
 from tests.peers.shells import shell as shell
 from tests.peers.slapd import Slapd

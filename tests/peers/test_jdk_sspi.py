@@ -31,12 +31,15 @@ from saslwrap.sspi import (
     verify_signature,
 )
 from tests.peers.directory import ALICE, REALM
-from tests.peers.jdk import MANY, NEEDLE, QOP_OFFER, REALMS, Case, Jdk, payload
+from tests.peers.meeting import MANY
+from tests.peers.peer_process import NEEDLE, Case, payload
 from tests.peers.plain_exchange import BEGIN, MORE, SUCCESS, message
-from tests.peers.support import LOOPBACK, require_program
+from tests.peers.support import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.peers.jdk import Jdk
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -48,26 +51,6 @@ CONTINUE = SecurityStatus.SEC_I_CONTINUE_NEEDED
 DATA = SecBufferType.SECBUFFER_DATA
 PADDING = SecBufferType.SECBUFFER_PADDING
 TOKEN = SecBufferType.SECBUFFER_TOKEN
-
-PEER: dict[str, object] = {
-    "username": ALICE.username,
-    "password": ALICE.password,
-    QOP_OFFER: "auth-conf,auth-int,auth",
-    REALMS: REALM,
-}
-
-
-@pytest.fixture(scope="module")
-def jvm() -> Iterator[Jdk]:
-    require_program(*Jdk.programs)
-    with Jdk() as peer:
-        yield peer
-
-
-@pytest.fixture
-def jdk(jvm: Jdk) -> Iterator[Jdk]:
-    yield jvm
-    jvm.end_cases()
 
 
 class Wire:
@@ -200,7 +183,7 @@ def meet(request: pytest.FixtureRequest, jdk: Jdk) -> Iterator[Meet]:
     with ExitStack() as stack:
 
         def at_server(protection: str) -> Meeting:
-            case, port = jdk.server(PEER)
+            case, port = jdk.server(jdk.account(ALICE))
             wire = Wire(socket.create_connection((LOOPBACK, port), PATIENCE))
             stack.callback(wire.close)
             return Meeting(log_in(wire, protection), wire, case)
@@ -208,7 +191,7 @@ def meet(request: pytest.FixtureRequest, jdk: Jdk) -> Iterator[Meet]:
         def from_client(protection: str) -> Meeting:
             with socket.create_server((LOOPBACK, 0)) as listener:
                 listener.settimeout(PATIENCE)
-                case = jdk.client(listener.getsockname()[1], PEER)
+                case = jdk.client(listener.getsockname()[1], jdk.account(ALICE))
                 wire = Wire(listener.accept()[0])
             stack.callback(wire.close)
             return Meeting(let_in(wire, protection), wire, case)

@@ -30,6 +30,7 @@ from tests.peers.directory import (
     large_dn,
     large_value,
 )
+from tests.peers.protections import OF_CYRUS
 from tests.peers.slapd import ldapsearch
 from tests.peers.support import LOOPBACK, program, require_program, require_sasl_plugin
 
@@ -39,8 +40,7 @@ if TYPE_CHECKING:
 
     from tests.peers.wiretap import Wiretap, WiretapFactory
 
-STRENGTHS = {"rc4": 128, "rc4-56": 56, "des": 55, "rc4-40": 40, "auth-int": 1, "auth": 0}
-SEALED = [name for name, ssf in STRENGTHS.items() if ssf > 1]
+SEALED = [name for name, ssf in OF_CYRUS.items() if ssf > 1]
 ANY = SecurityProperties(min_ssf=0, ciphers=("rc4", "rc4-56", "des", "rc4-40"))
 ENTRIES = 10_000
 
@@ -86,7 +86,7 @@ def tap(server: LDAPServer, wiretap: WiretapFactory) -> Wiretap:
 
 
 def exactly(name: str) -> str:
-    return f"minssf={STRENGTHS[name]},maxssf={STRENGTHS[name]}"
+    return f"minssf={OF_CYRUS[name]},maxssf={OF_CYRUS[name]}"
 
 
 def url_of(tap: Wiretap) -> str:
@@ -116,11 +116,11 @@ def tokens_from_client(tap: Wiretap) -> list[bytes]:
     return sealed_frames(wire, wire.index(b"response=") + len("response=") + 32)
 
 
-@pytest.mark.parametrize("name", STRENGTHS)
+@pytest.mark.parametrize("name", OF_CYRUS)
 def test_each_strength(tap: Wiretap, name: str) -> None:
     done = ldapsearch(url_of(tap), "(cn=LARGE-3)", security=exactly(name))
     assert done.returncode == 0, done.stderr
-    assert f"SASL SSF: {STRENGTHS[name]}\n".encode() in done.stderr
+    assert f"SASL SSF: {OF_CYRUS[name]}\n".encode() in done.stderr
     assert large_value(3).encode() in done.stdout
     if name != "auth":
         assert tokens_from_server(tap)

@@ -18,13 +18,13 @@ from tests.peers.directory import (
     large_dn,
     large_value,
 )
+from tests.peers.protections import OF_CYRUS
 from tests.peers.slapd import Slapd, ldapsearch
 from tests.peers.support import StartError, free_port, require_program
 
 if TYPE_CHECKING:
     from tests.peers.wiretap import Wiretap, WiretapFactory
 
-STRENGTHS = {"rc4": 128, "rc4-56": 56, "des": 55, "rc4-40": 40, "auth-int": 1, "auth": 0}
 INVALID_CREDENTIALS = 49
 OTHER = 80
 
@@ -58,7 +58,7 @@ def frame_lengths(wire: bytes) -> list[int]:
     return lengths
 
 
-@pytest.mark.parametrize("ssf", STRENGTHS.values(), ids=STRENGTHS)
+@pytest.mark.parametrize("ssf", OF_CYRUS.values(), ids=OF_CYRUS)
 def test_each_strength(slapd: Slapd, ssf: int) -> None:
     done = ldapsearch(slapd.url, "(cn=large-3)", security=exactly(ssf))
     assert done.returncode == 0, done.stderr
@@ -89,7 +89,7 @@ def test_every_generated_entry(slapd: Slapd) -> None:
 
 @pytest.mark.parametrize(("name", "readable"), [("auth", True), ("auth-int", True), ("rc4", False)])
 def test_what_the_wire_shows(tap: Wiretap, name: str, readable: bool) -> None:
-    done = ldapsearch(url_of(tap), "(cn=large*)", security=exactly(STRENGTHS[name]))
+    done = ldapsearch(url_of(tap), "(cn=large*)", security=exactly(OF_CYRUS[name]))
     tap.wait_closed()
     assert done.stdout.count(NEEDLE.encode()) > LARGE_ENTRIES
     assert (NEEDLE.encode() in tap.server_to_client) is readable

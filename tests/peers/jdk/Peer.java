@@ -368,7 +368,7 @@ final class Case implements CallbackHandler {
         results.put("qop", mechanism.property(Sasl.QOP));
         results.put("strength", mechanism.property(Sasl.STRENGTH));
         results.put("maxbuffer", mechanism.property(Sasl.MAX_BUFFER));
-        results.put("rawsend", mechanism.property(Sasl.RAW_SEND_SIZE));
+        results.put("maximum", mechanism.property(Sasl.RAW_SEND_SIZE));
         if (!options.containsKey("port")) {
             results.put("authzid", mechanism.property(""));
         }
