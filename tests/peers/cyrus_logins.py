@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator, Mapping
 
-    from saslwrap import ClientMechanism
+    from saslwrap import ClientMechanism, Exchange
     from tests.peers.shells import Conversation, Shell
     from tests.peers.wiretap import Direction, Wiretap
 
@@ -51,9 +51,9 @@ def digest(
     )
 
 
-def kerberos(service: str, greatest: int) -> GSSAPIClient:
-    """A login with a ticket, whose layer has this SSF at the most."""
-    properties = SecurityProperties(min_ssf=1, max_ssf=greatest)
+def kerberos(service: str, greatest: int, least: int = 1) -> GSSAPIClient:
+    """A login with a ticket, whose layer has an SSF in these bounds."""
+    properties = SecurityProperties(min_ssf=least, max_ssf=greatest)
     return GSSAPIClient(service=service, host=Cyrus.host, properties=properties)
 
 
@@ -68,8 +68,9 @@ def log_in_after_failures(
     log_in: Callable[[ClientMechanism], object],
     service: str,
     refusal: str,
+    user: Credentials = BOB,
 ) -> None:
-    """Log in as Bob, after a wrong password and a policy that the server cannot meet.
+    """Log in, after a wrong password and a policy that the server cannot meet.
 
     :param refusal: how the server refuses the password
     """
@@ -78,7 +79,7 @@ def log_in_after_failures(
     with pytest.raises(NegotiationError, match="the server offers auth,"):
         log_in(digest(properties=SecurityProperties(min_ssf=200), service=service))
     assert conversation.context is None
-    log_in(digest(BOB, service=service))
+    log_in(digest(user, service=service))
 
 
 def hear_the_end(conversation: Conversation) -> None:
@@ -106,6 +107,19 @@ class CyrusClient:
 
     conversation: Conversation
     process: subprocess.Popen[bytes]
+
+    def let_in(self, greeting: bytes, login: Exchange, protection: str) -> None:
+        """Greet it, and let it log in to a layer."""
+        self.conversation.send(greeting)
+        self.conversation.authenticate(login)
+        check_ssf(self.conversation, STRENGTHS[protection])
+
+    def refuse(self, greeting: bytes, login: Exchange) -> bytes:
+        """Greet it, and do not let it in; give what it says of that."""
+        self.conversation.send(greeting)
+        with pytest.raises(AuthenticationError):
+            self.conversation.authenticate(login)
+        return self.said()
 
     def said(self) -> bytes:
         """Close, and give all that it has written."""

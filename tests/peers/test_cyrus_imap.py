@@ -5,8 +5,6 @@ At the end its client, imtest, logs in to our server's half.
 
 from __future__ import annotations
 
-import random
-import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,104 +12,34 @@ import pytest
 from saslwrap import (
     AuthenticationError,
     DigestMD5Client,
-    GSSAPIClient,
     NegotiationError,
     SecurityProperties,
 )
-from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
-from saslwrap.testing.pairs import PASSWORD, USERNAME, mechanism_pair
-from tests.peers.cyrus import Cyrus, require_imtest, run_imtest
-from tests.peers.cyrus_logins import STRENGTHS, WRONG, digest
+from saslwrap.protocols.imap import IMAPAuthenticateServer
+from saslwrap.testing.pairs import mechanism_pair
+from tests.peers.cyrus import Cyrus
+from tests.peers.cyrus_logins import (
+    STRENGTHS,
+    WRONG,
+    check_ssf,
+    cyrus_client,
+    digest,
+    kerberos,
+    shown_ssf,
+)
 from tests.peers.directory import NEEDLE, Credentials
+from tests.peers.imap_session import IMAPSession, mail
 from tests.peers.imap_wire import behind_the_login, frame_lengths
 from tests.peers.kdc import BOB
 from tests.peers.shells import Shell
 from tests.peers.wiretap import Direction
 
 if TYPE_CHECKING:
-    from saslwrap import ClientMechanism, SecurityContext
     from tests.peers.shells import Conversation
     from tests.peers.wiretap import Wiretap, WiretapFactory
 
 
 pytestmark = pytest.mark.timeout(60)
-
-VOLUME = 200_000
-
-
-def mail(volume: int = VOLUME) -> bytes:
-    """A message, with a needle on every line."""
-    source = random.Random(volume)
-    head = b"Subject: test\r\n\r\n"
-    lines = (f"{NEEDLE} {source.randbytes(20).hex()}\r\n" for _ in range(volume // 59 + 1))
-    return head + "".join(lines).encode()
-
-
-class Session:
-    """A connection to Cyrus, and what a client does with it."""
-
-    def __init__(self, shell: Shell, port: int) -> None:
-        self.conversation = shell.connect(port)
-        self._number = 0
-        assert self._until(rb"\* OK")
-
-    def log_in(
-        self, mechanism: ClientMechanism, *, initial_response: bool = False
-    ) -> IMAPAuthenticate:
-        login = IMAPAuthenticate(mechanism, tag=self._tag(), initial_response=initial_response)
-        self.conversation.authenticate(login)
-        return login
-
-    @property
-    def context(self) -> SecurityContext:
-        assert self.conversation.context is not None
-        return self.conversation.context
-
-    def command(self, words: str) -> bytes:
-        """Send it, and give all that comes up to its OK."""
-        tag = self._tag()
-        self.conversation.send(f"{tag} {words}\r\n".encode())
-        return self._ok(tag)
-
-    def append(self, message: bytes) -> int:
-        """Put it into the INBOX, and give its UID."""
-        tag = self._tag()
-        self.conversation.send(f"{tag} APPEND INBOX {{{len(message)}}}\r\n".encode())
-        assert self._until(rb"\+")
-        self.conversation.send(message)
-        self.conversation.send(b"\r\n")
-        found = re.search(rb"\[APPENDUID \d+ (\d+)\]", self._ok(tag))
-        assert found
-        return int(found[1])
-
-    def fetch(self, uid: int) -> bytes:
-        answer = self.command(f"UID FETCH {uid} BODY.PEEK[]")
-        found = re.search(rb"\{(\d+)\}\r\n", answer)
-        assert found
-        return answer[found.end() : found.end() + int(found[1])]
-
-    def log_out(self) -> None:
-        assert b"* BYE" in self.command("LOGOUT")
-        assert self.conversation.receive() == b""
-        self.conversation.close()
-
-    def _tag(self) -> str:
-        self._number += 1
-        return f"t{self._number}"
-
-    def _ok(self, tag: str) -> bytes:
-        answer = self._until(rb"%b (?:OK|NO|BAD)" % tag.encode())
-        assert f"\r\n{tag} OK".encode() in b"\r\n" + answer, answer[-200:]
-        return answer
-
-    def _until(self, start: bytes) -> bytes:
-        """What comes up to a line that starts so, with that line; nothing comes behind it."""
-        data = b""
-        while not re.search(rb"(?:\A|\n)%b [^\n]*\n\Z" % start, data[-1000:]):
-            received = self.conversation.receive()
-            assert received, f"the end after {data[-200:]!r}"
-            data += received
-        return data
 
 
 @pytest.fixture
@@ -127,7 +55,7 @@ def sealed(tap: Wiretap, direction: Direction) -> bytes:
     return rest
 
 
-def work(session: Session) -> None:
+def work(session: IMAPSession) -> None:
     """What a client does that has just logged in."""
     capabilities = session.command("CAPABILITY")
     assert b" IDLE" in capabilities
@@ -141,9 +69,9 @@ def work(session: Session) -> None:
 
 @pytest.mark.parametrize("protection", STRENGTHS)
 def test_work_under_each_layer(shell: Shell, tap: Wiretap, protection: str) -> None:
-    session = Session(shell, tap.port)
+    session = IMAPSession(shell, tap.port)
     login = session.log_in(digest(protection=protection))
-    assert session.context.ssf == STRENGTHS[protection]
+    check_ssf(session.conversation, STRENGTHS[protection])
     assert (login.status, login.code, login.capabilities) == ("OK", None, None)
     work(session)
     shows = protection == "auth-int"
@@ -155,7 +83,7 @@ def test_work_under_each_layer(shell: Shell, tap: Wiretap, protection: str) -> N
 
 
 def test_a_login_after_one_that_was_refused(shell: Shell, tap: Wiretap) -> None:
-    session = Session(shell, tap.port)
+    session = IMAPSession(shell, tap.port)
     for refused in (WRONG, Credentials("nobody", "s3cret")):
         with pytest.raises(AuthenticationError, match="refused DIGEST-MD5: NO, 'authentication f"):
             session.log_in(digest(refused))
@@ -167,7 +95,7 @@ def test_a_login_after_one_that_was_refused(shell: Shell, tap: Wiretap) -> None:
 
 
 def test_a_login_after_one_that_we_gave_up(shell: Shell, tap: Wiretap) -> None:
-    session = Session(shell, tap.port)
+    session = IMAPSession(shell, tap.port)
     with pytest.raises(NegotiationError, match="the server offers auth,"):
         session.log_in(digest(properties=SecurityProperties(min_ssf=200)))
     session.log_in(digest())
@@ -182,7 +110,7 @@ class UnknownMechanism(DigestMD5Client):
 
 
 def test_a_mechanism_that_the_server_does_not_have(shell: Shell, cyrus: Cyrus) -> None:
-    session = Session(shell, cyrus.port)
+    session = IMAPSession(shell, cyrus.port)
     unknown = UnknownMechanism("alice", "s3cret", service="imap", host=Cyrus.host)
     with pytest.raises(AuthenticationError, match="UNHEARD-OF: NO, 'no mechanism available'"):
         session.log_in(unknown)
@@ -191,7 +119,7 @@ def test_a_mechanism_that_the_server_does_not_have(shell: Shell, cyrus: Cyrus) -
 
 
 def test_a_login_without_a_layer_brings_capabilities(shell: Shell, tap: Wiretap) -> None:
-    session = Session(shell, tap.port)
+    session = IMAPSession(shell, tap.port)
     login = session.log_in(digest(protection="auth"))
     assert session.conversation.context is None
     assert login.code == "CAPABILITY"
@@ -214,9 +142,8 @@ def test_kerberos(
     initial_response: bool,
 ) -> None:
     tap = wiretap(gss_cyrus.address, gss_cyrus.port)
-    session = Session(shell, tap.port)
-    properties = SecurityProperties(min_ssf=least, max_ssf=greatest)
-    mechanism = GSSAPIClient(service="imap", host=Cyrus.host, properties=properties)
+    session = IMAPSession(shell, tap.port)
+    mechanism = kerberos("imap", greatest, least)
     login = session.log_in(mechanism, initial_response=initial_response)
     context = session.conversation.context
     assert (context.ssf if context else 0) == greatest
@@ -226,6 +153,9 @@ def test_kerberos(
         for direction in Direction:
             rest = sealed(tap, direction)
             assert (NEEDLE.encode() in rest) is (greatest == 1)
+
+
+READY = b"* OK ready\r\n"
 
 
 def imtest_server(protection: str) -> IMAPAuthenticateServer:
@@ -247,30 +177,16 @@ def answer_commands(conversation: Conversation) -> list[str]:
 
 @pytest.mark.parametrize("protection", STRENGTHS)
 def test_imtest_logs_in_to_us(shell: Shell, protection: str) -> None:
-    require_imtest()
-    listener = shell.listen()
-    with run_imtest(listener.getsockname()[1], USERNAME, PASSWORD) as imtest:
-        conversation = shell.accept(listener)
-        conversation.send(b"* OK ready\r\n")
-        context = conversation.authenticate(imtest_server(protection))
-        assert context is not None
-        assert context.ssf == STRENGTHS[protection]
-        assert answer_commands(conversation) == ["CAPABILITY", "NOOP", "LOGOUT"]
-        conversation.close()
-        said, _ = imtest.communicate(b"", 30)
+    with cyrus_client(shell, "imtest", commands=b"z1 NOOP\r\nz2 LOGOUT\r\n") as imtest:
+        imtest.let_in(READY, imtest_server(protection), protection)
+        assert answer_commands(imtest.conversation) == ["CAPABILITY", "NOOP", "LOGOUT"]
+        said = imtest.said()
     assert b"S: A01 OK authenticated" in said
-    assert f"Security strength factor: {STRENGTHS[protection]}".encode() in said.splitlines()
+    assert shown_ssf(STRENGTHS[protection]) in said.splitlines()
     assert b"z1 OK done" in said
 
 
 def test_imtest_with_a_wrong_password(shell: Shell) -> None:
-    require_imtest()
-    listener = shell.listen()
-    with run_imtest(listener.getsockname()[1], USERNAME, WRONG.password) as imtest:
-        conversation = shell.accept(listener)
-        conversation.send(b"* OK ready\r\n")
-        with pytest.raises(AuthenticationError):
-            conversation.authenticate(imtest_server("rc4"))
-        conversation.close()
-        said, _ = imtest.communicate(b"", 30)
+    with cyrus_client(shell, "imtest", WRONG.password) as imtest:
+        said = imtest.refuse(READY, imtest_server("rc4"))
     assert b"S: A01 NO [AUTHENTICATIONFAILED] authentication failed" in said

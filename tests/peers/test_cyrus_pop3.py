@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from saslwrap import AuthenticationError
 from saslwrap.protocols.pop3 import POP3Auth, POP3AuthServer
 from saslwrap.testing.pairs import mechanism_pair
 from tests.peers.cyrus import Cyrus
@@ -109,6 +108,9 @@ def test_kerberos(shell: Shell, gss_cyrus: Cyrus, greatest: int) -> None:
     work(session)
 
 
+READY = b"+OK ready\r\n"
+
+
 def pop3test_server(protection: str) -> POP3AuthServer:
     server = mechanism_pair(protection, service="pop").server
     return POP3AuthServer({"DIGEST-MD5": lambda: server})
@@ -128,9 +130,7 @@ def answer_commands(conversation: Conversation) -> list[str]:
 @pytest.mark.parametrize("protection", STRENGTHS)
 def test_pop3test_logs_in_to_us(shell: Shell, protection: str) -> None:
     with cyrus_client(shell, "pop3test", commands=b"NOOP\r\nQUIT\r\n") as pop3test:
-        pop3test.conversation.send(b"+OK ready\r\n")
-        pop3test.conversation.authenticate(pop3test_server(protection))
-        check_ssf(pop3test.conversation, STRENGTHS[protection])
+        pop3test.let_in(READY, pop3test_server(protection), protection)
         assert answer_commands(pop3test.conversation) == ["CAPA", "NOOP", "QUIT"]
         said = pop3test.said()
     assert b"S: +OK authenticated" in said
@@ -139,8 +139,5 @@ def test_pop3test_logs_in_to_us(shell: Shell, protection: str) -> None:
 
 def test_pop3test_with_a_wrong_password(shell: Shell) -> None:
     with cyrus_client(shell, "pop3test", WRONG.password) as pop3test:
-        pop3test.conversation.send(b"+OK ready\r\n")
-        with pytest.raises(AuthenticationError):
-            pop3test.conversation.authenticate(pop3test_server("rc4"))
-        said = pop3test.said()
+        said = pop3test.refuse(READY, pop3test_server("rc4"))
     assert b"S: -ERR [AUTH] authentication failed" in said

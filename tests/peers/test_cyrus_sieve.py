@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from saslwrap import AuthenticationError
 from saslwrap.protocols.pop3 import POP3Auth
 from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
 from saslwrap.sync import authenticate_socket
@@ -165,9 +164,7 @@ def test_sivtest_logs_in_to_us(shell: Shell, protection: str) -> None:
     """It asks for the capabilities under the layer, and holds them against the greeting's."""
     with cyrus_client(shell, "sivtest", commands=b"NOOP\r\n") as sivtest:
         conversation, login = sivtest.conversation, sivtest_server(protection)
-        conversation.send(login.greeting)
-        conversation.authenticate(login)
-        check_ssf(conversation, STRENGTHS[protection])
+        sivtest.let_in(login.greeting, login, protection)
         assert conversation.receive_until(b"\r\n") == b"CAPABILITY\r\n"
         conversation.send(login.greeting)
         assert conversation.receive_until(b"\r\n") == b"NOOP\r\n"
@@ -181,8 +178,5 @@ def test_sivtest_logs_in_to_us(shell: Shell, protection: str) -> None:
 def test_sivtest_with_a_wrong_password(shell: Shell) -> None:
     with cyrus_client(shell, "sivtest", WRONG.password) as sivtest:
         login = sivtest_server("rc4")
-        sivtest.conversation.send(login.greeting)
-        with pytest.raises(AuthenticationError):
-            sivtest.conversation.authenticate(login)
-        said = sivtest.said()
+        said = sivtest.refuse(login.greeting, login)
     assert b'S: NO "authentication failed"' in said
