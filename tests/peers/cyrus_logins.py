@@ -51,7 +51,7 @@ def digest(
     )
 
 
-def kerberos(service: str, greatest: int, least: int = 1) -> GSSAPIClient:
+def kerberos(service: str, greatest: int = 256, least: int = 1) -> GSSAPIClient:
     """A login with a ticket, whose layer has an SSF in these bounds."""
     properties = SecurityProperties(min_ssf=least, max_ssf=greatest)
     return GSSAPIClient(service=service, host=Cyrus.host, properties=properties)

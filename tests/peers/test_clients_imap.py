@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import random
 import re
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from aioimaplib import aioimaplib
 
-from saslwrap import DigestMD5Client, GSSAPIClient
 from saslwrap.clients.aioimaplib import authenticate
 from saslwrap.clients.imaplib import IMAP4
-from saslwrap.testing.pairs import properties_for
-from tests.peers.cyrus import Cyrus
-from tests.peers.directory import ALICE, NEEDLE, Credentials
+from tests.peers.cyrus_logins import WRONG, digest
+from tests.peers.directory import NEEDLE
 from tests.peers.imap_wire import check_sealed
 from tests.peers.kdc import BOB
+from tests.peers.mail_beds import empty, mail, mechanism, ok
+from tests.peers.mail_beds import protection as protection
+from tests.peers.mail_beds import server as server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
-    from saslwrap import ClientMechanism
+    from tests.peers.cyrus import Cyrus
     from tests.peers.wiretap import Wiretap, WiretapFactory
 
 pytestmark = pytest.mark.timeout(120)
@@ -31,50 +31,11 @@ pytestmark = pytest.mark.timeout(120)
 WORDS = (NEEDLE.encode(), b"INBOX", b"Archive", b"Subject", b"CAPABILITY")
 
 
-def mail(subject: str, volume: int = 0) -> bytes:
-    """A message of so many octets or a few more, with a needle on every line."""
-    source = random.Random(volume)
-    lines = (f"{NEEDLE} {source.randbytes(350).hex()}\r\n" for _ in range(1 + volume // 700))
-    return f"Subject: {subject}\r\n\r\n{''.join(lines)}".encode()
-
-
 LONG = mail("long", 10_000_000)
 
 
-def digest(protection: str = "rc4", user: Credentials = ALICE) -> DigestMD5Client:
-    return DigestMD5Client(
-        user.username,
-        user.password,
-        service="imap",
-        host=Cyrus.host,
-        properties=properties_for(protection),
-    )
-
-
-def kerberos() -> GSSAPIClient:
-    return GSSAPIClient(service="imap", host=Cyrus.host)
-
-
-MECHANISMS: dict[str, Callable[[], ClientMechanism]] = {
-    "rc4": digest,
-    "des": lambda: digest("des"),
-    "auth-int": lambda: digest("auth-int"),
-    "GSSAPI": kerberos,
-}
-
-
-@pytest.fixture(params=MECHANISMS)
-def protection(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
-def tap(protection: str, request: pytest.FixtureRequest, wiretap: WiretapFactory) -> Wiretap:
-    """Cyrus, as that protection needs it, and what is on the wire."""
-    if protection == "GSSAPI":
-        request.getfixturevalue("alice_ticket")
-    name = "gss_cyrus" if protection == "GSSAPI" else "cyrus"
-    server: Cyrus = request.getfixturevalue(name)
+def tap(server: Cyrus, wiretap: WiretapFactory) -> Wiretap:
     return wiretap(server.address, server.port)
 
 
@@ -90,22 +51,8 @@ def wire(tap: Wiretap, protection: str) -> Iterator[Wiretap]:
 
 def imaplib_client(wire: Wiretap, protection: str) -> IMAP4:
     client = IMAP4(wire.address, wire.port, timeout=60)
-    client.authenticate_sasl(MECHANISMS[protection]())
+    client.authenticate_sasl(mechanism(protection))
     return client
-
-
-def ok(answer: tuple[str, Any]) -> Any:
-    assert answer[0] == "OK"
-    return answer[1]
-
-
-def empty(client: IMAP4) -> None:
-    """Leave no message, and a second mailbox: the server is used by other tests too."""
-    client.create("Archive")
-    for mailbox in ("Archive", "INBOX"):
-        ok(client.select(mailbox))
-        ok(client.store("1:*", "+FLAGS", "\\Deleted"))
-        ok(client.expunge())
 
 
 def test_imaplib_does_its_work(wire: Wiretap, protection: str) -> None:
@@ -146,8 +93,8 @@ def test_imaplib_hears_of_mail_in_idle(wire: Wiretap, protection: str) -> None:
 def test_imaplib_after_a_login_that_was_refused(cyrus: Cyrus) -> None:
     with IMAP4(cyrus.address, cyrus.port, timeout=60) as client:
         with pytest.raises(IMAP4.error, match="refused DIGEST-MD5: NO, 'authentication failure'"):
-            client.authenticate_sasl(digest(user=Credentials(ALICE.username, "wr0ng-Pa55")))
-        client.authenticate_sasl(digest(user=BOB))
+            client.authenticate_sasl(digest(WRONG))
+        client.authenticate_sasl(digest(BOB))
         assert ok(client.select("INBOX"))
 
 
@@ -159,7 +106,7 @@ async def aioimaplib_client(wire: Wiretap, protection: str) -> AsyncIterator[aio
     client = aioimaplib.IMAP4(wire.address, wire.port, timeout=60)
     await client.wait_hello_from_server()
     try:
-        await authenticate(client, MECHANISMS[protection]())
+        await authenticate(client, mechanism(protection))
         yield client
         fine(await client.logout())
     finally:
@@ -217,8 +164,8 @@ async def test_aioimaplib_after_a_login_that_was_refused(cyrus: Cyrus) -> None:
     client = aioimaplib.IMAP4(cyrus.address, cyrus.port, timeout=60)
     await client.wait_hello_from_server()
     with pytest.raises(aioimaplib.Error, match="refused DIGEST-MD5: NO, 'authentication failure'"):
-        await authenticate(client, digest(user=Credentials(ALICE.username, "wr0ng-Pa55")))
-    await authenticate(client, digest(user=BOB))
+        await authenticate(client, digest(WRONG))
+    await authenticate(client, digest(BOB))
     fine(await client.select("INBOX"))
     fine(await client.logout())
     client.protocol.transport.close()

@@ -9,44 +9,28 @@ from typing import TYPE_CHECKING, Any
 import aiosmtplib
 import pytest
 
-from saslwrap import DigestMD5Client, GSSAPIClient
 from saslwrap.clients.aiosmtplib import authenticate
 from saslwrap.clients.imaplib import IMAP4
 from saslwrap.clients.smtplib import LMTP
-from saslwrap.testing.pairs import properties_for
-from tests.peers.cyrus import Cyrus
-from tests.peers.directory import ALICE, NEEDLE, Credentials
+from tests.peers.cyrus_logins import WRONG, digest
+from tests.peers.directory import NEEDLE
+from tests.peers.mail_beds import empty, mail, mechanism, ok
+from tests.peers.mail_beds import protection as protection
+from tests.peers.mail_beds import server as server
 from tests.peers.smtp_wire import check_sealed
-from tests.peers.test_clients_imap import MECHANISMS, empty, mail, ok
 
 if TYPE_CHECKING:
     from saslwrap import ClientMechanism
+    from tests.peers.cyrus import Cyrus
     from tests.peers.wiretap import Wiretap, WiretapFactory
 
 pytestmark = pytest.mark.timeout(120)
 
 NAME = "client.example.com"
 SENDER = "bob@example.com"
-WRONG = Credentials(ALICE.username, "wr0ng-Pa55")
 
 #: What must show in no frame that is sealed.
 WORDS = (NEEDLE.encode(), b"bob@example.com", b"IGNOREQUOTA")
-
-
-def digest(protection: str, user: Credentials = ALICE) -> DigestMD5Client:
-    return DigestMD5Client(
-        user.username,
-        user.password,
-        service="lmtp",
-        host=Cyrus.host,
-        properties=properties_for(protection),
-    )
-
-
-def make_mechanism(protection: str) -> ClientMechanism:
-    if protection == "GSSAPI":
-        return GSSAPIClient(service="lmtp", host=Cyrus.host)
-    return digest(protection)
 
 
 # smtplib
@@ -85,24 +69,10 @@ def deliver_by_aiosmtplib(port: int, mechanism: ClientMechanism, message: bytes)
 CLIENTS = {"smtplib": deliver, "aiosmtplib": deliver_by_aiosmtplib}
 
 
-@pytest.fixture(params=["rc4", "auth-int", "GSSAPI"])
-def protection(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def server(protection: str, request: pytest.FixtureRequest) -> Cyrus:
-    """Cyrus, as that protection needs it."""
-    if protection == "GSSAPI":
-        request.getfixturevalue("alice_ticket")
-    found: Cyrus = request.getfixturevalue("gss_cyrus" if protection == "GSSAPI" else "cyrus")
-    return found
-
-
 def read(server: Cyrus, protection: str) -> bytes:
     """Read the last message, if there is one, and leave none. The login makes the INBOX."""
     with IMAP4(server.address, server.port, timeout=60) as client:
-        client.authenticate_sasl(MECHANISMS[protection]())
+        client.authenticate_sasl(mechanism(protection))
         (number,) = ok(client.select("INBOX"))
         message = b"" if number == b"0" else ok(client.fetch(number, "(BODY.PEEK[])"))[0][1]
         empty(client)
@@ -120,7 +90,7 @@ def test_a_mail_is_delivered(
     read(server, protection)
     message = mail("by LMTP", 500_000)
     tap = wiretap(server.address, server.ports["lmtp"])
-    CLIENTS[client](tap.port, make_mechanism(protection), message)
+    CLIENTS[client](tap.port, mechanism(protection, "lmtp"), message)
     received = read(server, protection)
     assert received.startswith(b"Return-Path: <bob@example.com>\r\n")
     assert body(received) == body(message)
@@ -136,9 +106,9 @@ def test_smtplib_after_a_login_that_was_refused(cyrus: Cyrus, tap: Wiretap) -> N
     read(cyrus, "rc4")
     with LMTP(tap.address, tap.port, NAME, timeout=60) as client:
         with pytest.raises(smtplib.SMTPAuthenticationError, match="refused DIGEST-MD5: 501"):
-            client.authenticate_sasl(digest("rc4", WRONG))
+            client.authenticate_sasl(digest(WRONG, service="lmtp"))
         assert "auth" in client.esmtp_features
-        client.authenticate_sasl(digest("rc4"))
+        client.authenticate_sasl(digest(service="lmtp"))
         assert "ignorequota" in client.esmtp_features
         client.sendmail(SENDER, "alice", mail("second try"))
     assert b"second try" in read(cyrus, "rc4")
@@ -149,7 +119,7 @@ def test_smtplib_after_a_login_that_was_refused(cyrus: Cyrus, tap: Wiretap) -> N
 async def test_aiosmtplib_after_a_login_that_was_refused(tap: Wiretap) -> None:
     async with LocalClient(hostname=tap.address, port=tap.port, local_hostname=NAME) as client:
         with pytest.raises(aiosmtplib.SMTPAuthenticationError, match="refused DIGEST-MD5: 501"):
-            await authenticate(client, digest("rc4", WRONG))
-        await authenticate(client, digest("rc4"))
+            await authenticate(client, digest(WRONG, service="lmtp"))
+        await authenticate(client, digest(service="lmtp"))
         assert client.supports_extension("ignorequota")
         assert (await client.noop()).code == 250
