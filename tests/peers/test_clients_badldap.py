@@ -6,6 +6,7 @@ its size limit, which slapd takes for the limit of all pages: there the only pag
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.peers.client_beds import Bed
+    from tests.peers.wiretap import WiretapFactory
 
 badldap = pytest.importorskip("badldap.connection")
 client = pytest.importorskip("badldap.client")
@@ -83,11 +85,14 @@ async def test_the_high_level_client(bed: Bed) -> None:
 
 @pytest.mark.parametrize("make", [GSSAPIClient, GSSSPNEGOClient])
 @pytest.mark.usefixtures("alice_ticket")
-async def test_a_login_is_bound_to_tls(bound_slapd: Slapd, make: type[GSSAPIClient]) -> None:
+async def test_a_login_is_bound_to_tls(
+    bound_slapd: Slapd, wiretap: WiretapFactory, make: type[GSSAPIClient]
+) -> None:
     """The server holds the binding against its certificate."""
-    target = badldap.MSLDAPTarget(
-        "127.0.0.1", bound_slapd.tls_port, badldap.UniProto.CLIENT_SSL_TCP, timeout=60
-    )
+    tap = wiretap(bound_slapd.address, bound_slapd.tls_port)
+    tls = badldap.UniProto.CLIENT_SSL_TCP
+    target = badldap.MSLDAPTarget(tap.address, tap.port, tls, timeout=60)
     connection = await connect(target, lambda: make(service="ldap", host=Slapd.host))
     assert await connection.whoami() == (f"dn:{ALICE.dn}", None)
-    await connection.disconnect()
+    await connection.disconnect()  # which does not wait for the end of TLS
+    await asyncio.to_thread(tap.wait_closed)
