@@ -16,12 +16,12 @@ from tempfile import TemporaryDirectory
 
 import anyio
 
-from saslwrap.testing.pairs import HOST, PROTECTIONS
+from saslwrap.testing.pairs import PROTECTIONS
+from tests.certificate import CERTIFICATE, KEY, write_certificate
 from tests.measure.idle_stacks import STACKS, Plan
 from tests.measure.memory import Memory
 from tests.measure.process import Child, questions, raise_file_limit
 from tests.measure.report import Report, table
-from tests.peers.slapd import write_certificate
 
 __all__ = ["Row", "add_arguments", "measure", "run"]
 
@@ -134,8 +134,8 @@ def run(arguments: Namespace) -> Report:
     """Measure the stacks, plain asyncio in any case."""
     raise_file_limit(arguments.connections + SPARE_FILES)
     with TemporaryDirectory() as folder:
-        plan = Plan(arguments.protection, Path(folder, "certificate"), Path(folder, "key"))
-        write_certificate(plan.certificate, plan.key, host=HOST)
+        plan = Plan(arguments.protection, Path(folder, CERTIFICATE), Path(folder, KEY))
+        write_certificate(Path(folder))
         control = measure(CONTROL, plan, arguments.connections)
         others = [name for name in arguments.stacks if name != CONTROL]
         rows = [row for name in others for row in measure(name, plan, arguments.connections)]

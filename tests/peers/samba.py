@@ -40,9 +40,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.peers.daemon import Daemon
+from tests.certificate import write_certificate
 from tests.peers.directory import ALICE, generated_value
 from tests.peers.kdc import BOB, TicketError
+from tests.peers.ldap_daemon import LDAPDaemon
 from tests.peers.namespace import (
     PROGRAMS,
     Forwarder,
@@ -51,7 +52,6 @@ from tests.peers.namespace import (
     start_inside,
     stop_inside,
 )
-from tests.peers.slapd import write_certificate
 from tests.peers.support import program, run, unavailable, wait_for
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def small_dn(number: int) -> str:
     return f"CN=small-{number:05},{SMALL_DN}"
 
 
-class Samba(Daemon):
+class Samba(LDAPDaemon):
     """A domain controller of one's own: private folder, data, namespace, certificate and log.
 
     Its ports are those of relays on loopback. `strong_auth` is `ldap server require strong auth`.
@@ -171,22 +171,9 @@ class Samba(Daemon):
         self._pid: int | None = None
 
     @property
-    def url(self) -> str:
-        return f"ldap://{self.host}:{self.port}"
-
-    @property
-    def tls_url(self) -> str:
-        return f"ldaps://{self.host}:{self.ports['ldaps']}"
-
-    @property
     def pid(self) -> int:
         assert self._pid is not None, "not started"
         return self._pid
-
-    @property
-    def certificate(self) -> Path:
-        """The server's certificate for `host`, which is its own issuer."""
-        return self.folder / "certificate.pem"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -258,8 +245,8 @@ class Samba(Daemon):
             strong_auth=self.strong_auth,
         )
         self._config.write_text(config)
-        write_certificate(self.certificate, self._key, host=self.host)
-        self._key.chmod(0o600)  # or the server takes it for published
+        write_certificate(self.folder, self.host)
+        self.key.chmod(0o600)  # or the server takes it for published
 
     def _load(self) -> None:
         ldif = self.folder / "data.ldif"
@@ -299,10 +286,6 @@ class Samba(Daemon):
     @property
     def _config(self) -> Path:
         return self.folder / "smb.conf"
-
-    @property
-    def _key(self) -> Path:
-        return self.folder / "key.pem"
 
 
 def _serves(pid: int) -> bool:

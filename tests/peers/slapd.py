@@ -37,21 +37,15 @@ Over Kerberos (MIT 1.20.1):
 
 from __future__ import annotations
 
-import datetime
 import os
-import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
+from tests.certificate import write_certificate
 from tests.peers import directory
-from tests.peers.daemon import Daemon
 from tests.peers.directory import ALICE, Credentials
+from tests.peers.ldap_daemon import LDAPDaemon
 from tests.peers.support import StartError, log_tail, program, run
 
 if TYPE_CHECKING:
@@ -96,7 +90,7 @@ TLSVerifyClient never
 """
 
 
-class Slapd(Daemon):
+class Slapd(LDAPDaemon):
     """A slapd of one's own on loopback: private folder, config, data, port and log.
 
     Alice is the `rootdn`: she may write, and no limit holds for her. With `tls` the server takes
@@ -124,23 +118,6 @@ class Slapd(Daemon):
         self.extra_config = extra_config
         self.tls = tls
 
-    @property
-    def tls_port(self) -> int:
-        return self.ports["ldaps"]
-
-    @property
-    def url(self) -> str:
-        return f"ldap://{self.host}:{self.port}"
-
-    @property
-    def tls_url(self) -> str:
-        return f"ldaps://{self.host}:{self.tls_port}"
-
-    @property
-    def certificate(self) -> Path:
-        """The server's certificate, which is its own issuer."""
-        return self.folder / "certificate.pem"
-
     def _prepare(self) -> None:
         self._write_config()
         self._load()
@@ -165,9 +142,8 @@ class Slapd(Daemon):
     def _tls_config(self) -> str:
         if not self.tls:
             return ""
-        key = self.folder / "key.pem"
-        write_certificate(self.certificate, key, host=self.host)
-        return _TLS_CONFIG.format(certificate=self.certificate, key=key)
+        write_certificate(self.folder, self.host)
+        return _TLS_CONFIG.format(certificate=self.certificate, key=self.key)
 
     def _load(self) -> None:
         ldif = self.folder / "data.ldif"
@@ -227,27 +203,6 @@ def ldapsearch(
         timeout=60,
         check=False,
     )
-
-
-def write_certificate(certificate: Path, key: Path, *, host: str) -> None:
-    """Write a new key, and for `host` a certificate that nobody but the test trusts.
-
-    Where it looks for `localhost`, OpenLDAP's client wants the name of the machine.
-    """
-    private = ec.generate_private_key(ec.SECP256R1())
-    public = private.public_key()
-    names = dict.fromkeys((host, socket.gethostname(), socket.getfqdn()))
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
-    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
-    signed = (
-        x509.CertificateBuilder(name, name, public, x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
-        .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=False)
-        .sign(private, hashes.SHA256())
-    )
-    certificate.write_bytes(signed.public_bytes(Encoding.PEM))
-    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def _confinement_hint() -> str:

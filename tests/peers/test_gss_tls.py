@@ -33,11 +33,12 @@ from saslwrap import AuthenticationError, GSSAPIServer, GSSSPNEGOServer, Securit
 from saslwrap.anyio import authenticate
 from saslwrap.mechanisms.channel_binding import tls_server_end_point
 from saslwrap.protocols.ldap import LDAPBindServer
+from tests.certificate import CERTIFICATE, KEY, write_certificate
 from tests.peers.directory import ALICE, LARGE_DN, LARGE_VALUES
 from tests.peers.gss_client import MECHANISMS, bind
 from tests.peers.ldap_client import ONE_LEVEL
 from tests.peers.ldap_session import client_over
-from tests.peers.slapd import Slapd, write_certificate
+from tests.peers.slapd import Slapd
 from tests.peers.support import LOOPBACK
 from tests.peers.talks import AnyioTalk, SocketTalk, StreamsTalk, Talk
 
@@ -65,10 +66,9 @@ class Certificate:
     key: Path
 
     @classmethod
-    def make(cls, folder: Path, name: str) -> Certificate:
-        made = cls(folder / f"{name}.pem", folder / f"{name}.key")
-        write_certificate(made.certificate, made.key, host=Slapd.host)
-        return made
+    def make(cls, folder: Path) -> Certificate:
+        write_certificate(folder, Slapd.host)
+        return cls(folder / CERTIFICATE, folder / KEY)
 
     @property
     def of_server(self) -> ssl.SSLContext:
@@ -89,7 +89,7 @@ class Certificate:
 @pytest.fixture(scope="module")
 def certificate(bound_slapd: Slapd) -> Certificate:
     """The one that slapd has."""
-    return Certificate(bound_slapd.certificate, bound_slapd.folder / "key.pem")
+    return Certificate(bound_slapd.certificate, bound_slapd.key)
 
 
 # The shells over TLS.
@@ -231,7 +231,7 @@ async def test_who_stands_in_between_with_another_certificate_is_found_out(
     mechanism: str,
     connect: Connect,
 ) -> None:
-    other = Certificate.make(tmp_path, "other")
+    other = Certificate.make(tmp_path)
     between = in_between(bound_slapd.tls_port, certificate)
     async with serving(other, between) as port, connected(connect, port, other) as talk:
         with pytest.raises(AuthenticationError, match=r"invalidCredentials \(49\), .*accept_sec"):
@@ -247,7 +247,7 @@ async def test_our_server_says_what_it_found(
     certificate: Certificate, tmp_path: Path, mechanism: str, connect: Connect
 ) -> None:
     """As above, with our own server behind TLS, which has to be told its certificate."""
-    other = Certificate.make(tmp_path, "other")
+    other = Certificate.make(tmp_path)
     outcomes: list[Any] = []
 
     async def log_in(stream: TLSStream) -> None:

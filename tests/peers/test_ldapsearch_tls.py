@@ -9,8 +9,9 @@ import pytest
 
 from saslwrap.mechanisms.channel_binding import tls_server_end_point
 from saslwrap.testing import LDAPServer
+from tests.certificate import CERTIFICATE, KEY, write_certificate
 from tests.peers.directory import ALICE, BASE_DN, REALM
-from tests.peers.slapd import KERBEROS_MECHANISMS, ldapsearch, write_certificate
+from tests.peers.slapd import KERBEROS_MECHANISMS, ldapsearch
 from tests.peers.support import LOOPBACK, require_program, require_sasl_plugin
 
 if TYPE_CHECKING:
@@ -35,13 +36,13 @@ def _ldapsearch() -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
-    write_certificate(folder / "certificate.pem", folder / "key.pem", host="localhost")
-    return folder / "certificate.pem"
+    write_certificate(folder, "localhost")
+    return folder / CERTIFICATE
 
 
 def context_of(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    context.load_cert_chain(certificate, certificate.with_name(KEY))
     return context
 
 

@@ -101,7 +101,7 @@ async def connect(server: Samba) -> AsyncIterator[ByteStream]:
 async def connect_tls(server: Samba) -> AsyncIterator[ByteStream]:
     async with await anyio.connect_tcp(
         server.address,
-        server.ports["ldaps"],
+        server.tls_port,
         tls_hostname=server.host,
         ssl_context=ssl.create_default_context(cafile=str(server.certificate)),
         tls_standard_compatible=False,
