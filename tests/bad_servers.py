@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias
 
+import pytest
+
 from saslwrap.exchange import Done, Exchange, NeedData, Send, Step
 from saslwrap.mechanisms.digest_md5 import DigestMD5Client, DigestMD5Server
 from saslwrap.properties import SecurityProperties
@@ -18,6 +20,7 @@ from saslwrap.protocols.ldap import LDAPBindServer
 from saslwrap.protocols.ldap_messages import decode, encode, result
 from saslwrap.sync import SASLSocket, authenticate_socket
 from saslwrap.testing.pairs import HOST, get_secret
+from tests.raw_server import Serve
 
 DN = "cn=hidden,dc=example,dc=com"
 
@@ -87,6 +90,7 @@ UNUSUAL: dict[str, Behaviour] = {
     "header 2+2": header_in_halves,
     "header apart": header_apart,
 }
+each_unusual = pytest.mark.parametrize("behave", UNUSUAL.values(), ids=list(UNUSUAL))
 
 
 def skipped(sealed: SASLSocket, entry: bytes, done: bytes) -> None:
@@ -127,6 +131,9 @@ FORBIDDEN: dict[str, tuple[Behaviour, str]] = {
     "endless frame": (endless_frame, "announced a frame of 4294967292 octets"),
     "cleartext after success": (in_clear, "announced a frame of .* octets"),
 }
+each_forbidden = pytest.mark.parametrize(
+    ("behave", "words"), FORBIDDEN.values(), ids=list(FORBIDDEN)
+)
 
 
 def _serve(sock: socket.socket, behave: Behaviour) -> None:
@@ -178,10 +185,13 @@ def endless_answer(sock: socket.socket) -> None:
 
 
 #: What no login may survive, and the words of our error.
-BAD_LOGINS: dict[str, tuple[Callable[[socket.socket], None], str]] = {
+BAD_LOGINS: dict[str, tuple[Serve, str]] = {
     "success under the layer": (success_under_the_layer, "where LDAP was expected"),
     "endless answer": (endless_answer, "over the limit|octets"),
 }
+each_bad_login = pytest.mark.parametrize(
+    ("login", "words"), BAD_LOGINS.values(), ids=list(BAD_LOGINS)
+)
 
 
 def lying_list(sock: socket.socket) -> None:
@@ -213,6 +223,6 @@ class Strong(DigestMD5Client):
         return 256
 
 
-def behaving(behave: Behaviour) -> Callable[[socket.socket], None]:
+def behaving(behave: Behaviour) -> Serve:
     """Serve a login, and one answer in the way of `behave`."""
     return lambda sock: _serve(sock, behave)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -22,12 +21,12 @@ from saslwrap.clients.anyldap import connect, initialize
 from saslwrap.protocols.ldap_login import DowngradeError
 from saslwrap.testing.pairs import HOST
 from tests.bad_servers import (
-    BAD_LOGINS,
     DN,
-    FORBIDDEN,
-    UNUSUAL,
     Behaviour,
     behaving,
+    each_bad_login,
+    each_forbidden,
+    each_unusual,
     lying_list,
 )
 from tests.conftest import TLSContexts
@@ -44,7 +43,7 @@ from tests.ldap_clients import (
     tap,
 )
 from tests.peers.wiretap import Wiretap
-from tests.raw_server import serving
+from tests.raw_server import Serve, serving
 
 __all__ = ["tap"]
 
@@ -162,10 +161,8 @@ async def test_a_list_of_mechanisms_that_lies() -> None:
     assert isinstance(caught.value.__cause__, DowngradeError)
 
 
-@pytest.mark.parametrize(("login", "words"), BAD_LOGINS.values(), ids=list(BAD_LOGINS))
-async def test_a_login_that_breaks_the_protocol(
-    login: Callable[[socket.socket], None], words: str
-) -> None:
+@each_bad_login
+async def test_a_login_that_breaks_the_protocol(login: Serve, words: str) -> None:
     with serving(login) as port:
         async with initialize(url(port), mechanism) as connection:
             with pytest.raises(ldap.SERVER_DOWN, match=words) as caught:
@@ -181,14 +178,14 @@ async def test_a_server_that_is_silent() -> None:
                 await look(connection)
 
 
-@pytest.mark.parametrize("behave", UNUSUAL.values(), ids=list(UNUSUAL))
+@each_unusual
 async def test_frames_as_they_come(behave: Behaviour) -> None:
     with serving(behaving(behave)) as port:
         async with initialize(url(port), mechanism) as connection:
             assert await look(connection) == [DN]
 
 
-@pytest.mark.parametrize(("behave", "words"), FORBIDDEN.values(), ids=list(FORBIDDEN))
+@each_forbidden
 async def test_a_frame_that_is_wrong(behave: Behaviour, words: str) -> None:
     with serving(behaving(behave)) as port:
         async with initialize(url(port), mechanism) as connection:
@@ -251,7 +248,7 @@ async def test_an_error_of_the_application_comes_as_it_is(tap: Wiretap) -> None:
             raise LookupError
 
 
-@pytest.mark.parametrize(("behave", "words"), FORBIDDEN.values(), ids=list(FORBIDDEN))
+@each_forbidden
 async def test_a_client_hears_what_was_wrong(behave: Behaviour, words: str) -> None:
     with serving(behaving(behave)) as port:
         async with await connect(HOST, port, mechanism()) as client:
@@ -280,10 +277,8 @@ async def test_a_client_and_a_list_that_lies() -> None:
     assert isinstance(caught.value.__cause__, DowngradeError)
 
 
-@pytest.mark.parametrize(("login", "words"), BAD_LOGINS.values(), ids=list(BAD_LOGINS))
-async def test_a_client_and_a_login_that_breaks_the_protocol(
-    login: Callable[[socket.socket], None], words: str
-) -> None:
+@each_bad_login
+async def test_a_client_and_a_login_that_breaks_the_protocol(login: Serve, words: str) -> None:
     with (
         serving(login) as port,
         pytest.raises(ldapclient.LDAPClientConnectionLostException) as caught,

@@ -29,12 +29,12 @@ from saslwrap.protocols.ldap_login import DowngradeError
 from saslwrap.protocols.ldap_messages import ResultCode, encode, result
 from saslwrap.testing.pairs import HOST
 from tests.bad_servers import (
-    BAD_LOGINS,
     DN,
-    FORBIDDEN,
-    UNUSUAL,
     Behaviour,
     behaving,
+    each_bad_login,
+    each_forbidden,
+    each_unusual,
     lying_list,
 )
 from tests.conftest import TLSContexts
@@ -52,7 +52,7 @@ from tests.ldap_clients import (
 )
 from tests.peers.support import free_port
 from tests.peers.wiretap import Wiretap
-from tests.raw_server import serving
+from tests.raw_server import Serve, serving
 from tests.test_shells_support import turns
 
 __all__ = ["tap"]
@@ -288,10 +288,8 @@ async def test_a_list_of_mechanisms_that_lies() -> None:
     assert isinstance(caught.value.__cause__, DowngradeError)
 
 
-@pytest.mark.parametrize(("login", "words"), BAD_LOGINS.values(), ids=list(BAD_LOGINS))
-async def test_a_login_that_breaks_the_protocol(
-    login: Callable[[socket.socket], None], words: str
-) -> None:
+@each_bad_login
+async def test_a_login_that_breaks_the_protocol(login: Serve, words: str) -> None:
     with serving(login) as port, pytest.raises(ProtocolError, match=words):
         await connect(target(port), mechanism)
 
@@ -309,14 +307,14 @@ async def test_a_server_that_is_silent() -> None:
         await connect(target(listener.getsockname()[1], timeout=1), mechanism)
 
 
-@pytest.mark.parametrize("behave", UNUSUAL.values(), ids=list(UNUSUAL))
+@each_unusual
 async def test_frames_as_they_come(behave: Behaviour) -> None:
     with serving(behaving(behave)) as port:
         async with connected(port) as connection:
             assert await names(connection, "(sn=*)") == [DN]
 
 
-@pytest.mark.parametrize(("behave", "words"), FORBIDDEN.values(), ids=list(FORBIDDEN))
+@each_forbidden
 async def test_a_frame_that_is_wrong(behave: Behaviour, words: str) -> None:
     with serving(behaving(behave)) as port:
         async with connected(port) as connection:

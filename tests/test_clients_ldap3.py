@@ -25,12 +25,12 @@ from saslwrap.protocols.ldap_login import DowngradeError
 from saslwrap.sync import SASLSocket
 from saslwrap.testing.pairs import HOST
 from tests.bad_servers import (
-    BAD_LOGINS,
     DN,
-    FORBIDDEN,
-    UNUSUAL,
     Behaviour,
     behaving,
+    each_bad_login,
+    each_forbidden,
+    each_unusual,
     lying_list,
 )
 from tests.conftest import TLSContexts
@@ -47,7 +47,7 @@ from tests.ldap_clients import (
     tap,
 )
 from tests.peers.wiretap import Wiretap
-from tests.raw_server import serving
+from tests.raw_server import Serve, serving
 
 __all__ = ["tap"]
 
@@ -295,10 +295,8 @@ def test_the_best_of_several_mechanisms(tap: Wiretap) -> None:
     connection.unbind()
 
 
-@pytest.mark.parametrize(("login", "words"), BAD_LOGINS.values(), ids=BAD_LOGINS)
-def test_a_login_that_breaks_the_protocol(
-    login: Callable[[socket.socket], None], words: str
-) -> None:
+@each_bad_login
+def test_a_login_that_breaks_the_protocol(login: Serve, words: str) -> None:
     with serving(login) as port:
         connection = connect(port)
         with pytest.raises(exceptions.LDAPSocketReceiveError, match=words) as caught:
@@ -329,7 +327,7 @@ each_layer = pytest.mark.parametrize("make", [mechanism, integrity_only], ids=["
 
 
 @each_layer
-@pytest.mark.parametrize("behave", UNUSUAL.values(), ids=UNUSUAL)
+@each_unusual
 def test_frames_as_they_come(behave: Behaviour, make: Callable[[], DigestMD5Client]) -> None:
     with serving(behaving(behave)) as port:
         connection = connect(port, ldap3.Server(HOST, port=port, get_info=ldap3.NONE))
@@ -340,7 +338,7 @@ def test_frames_as_they_come(behave: Behaviour, make: Callable[[], DigestMD5Clie
 
 
 @each_layer
-@pytest.mark.parametrize(("behave", "words"), FORBIDDEN.values(), ids=FORBIDDEN)
+@each_forbidden
 def test_a_frame_that_is_wrong(
     behave: Behaviour, words: str, make: Callable[[], DigestMD5Client]
 ) -> None:
