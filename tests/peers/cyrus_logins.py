@@ -19,7 +19,7 @@ from saslwrap import (
 from saslwrap.testing.pairs import PASSWORD, USERNAME, properties_for
 from tests.peers.cyrus import Cyrus, require_imtest, run_imtest
 from tests.peers.directory import ALICE, Credentials
-from tests.peers.imap_wire import frame_lengths
+from tests.peers.frames import frame_lengths
 from tests.peers.kdc import BOB
 
 if TYPE_CHECKING:

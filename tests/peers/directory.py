@@ -78,6 +78,21 @@ def directory_ldif(entries: int = 0) -> Iterator[str]:
         yield _device(generated_dn(number), generated_value(number))
 
 
+def directory_entries(generated: int = 0) -> dict[str, dict[str, list[str | bytes]]]:
+    """The same without the users, as `LDAPServer` takes it."""
+    entries: dict[str, dict[str, list[str | bytes]]] = {
+        BASE_DN: {"objectClass": ["dcObject", "organization"], "dc": ["example"]},
+        LARGE_DN: {"objectClass": ["organizationalUnit"], "ou": ["large"]},
+        GENERATED_DN: {"objectClass": ["organizationalUnit"], "ou": ["generated"]},
+    }
+    for number in range(LARGE_ENTRIES):
+        description = large_value(number)
+        entries[large_dn(number)] = {"cn": [f"large-{number}"], "description": [description]}
+    for number in range(generated):
+        entries[generated_dn(number)] = {"description": [generated_value(number)]}
+    return entries
+
+
 def _user(user: Credentials) -> str:
     return _ldif(
         user.dn,

@@ -11,8 +11,9 @@ import anyio
 from saslwrap import GSSAPIClient, GSSSPNEGOClient, SecurityProperties
 from saslwrap.anyio import authenticate
 from saslwrap.protocols.ldap import LDAPBind
-from saslwrap.protocols.ldap_messages import measure
-from tests.peers.ldap_client import LONGEST_MESSAGE, LDAPClient
+from tests.peers.frames import split_frames
+from tests.peers.ldap_client import LDAPClient
+from tests.peers.ldap_wire import split_login
 from tests.peers.slapd import Slapd
 
 if TYPE_CHECKING:
@@ -87,23 +88,12 @@ class Token:
 
 def split(wire: bytes, mechanism: str) -> tuple[bytes, bytes]:
     """What one direction has on the wire: the login, and what is behind it."""
-    end = 0
-    for _ in range(LOGIN_MESSAGES[mechanism]):
-        length = measure(wire[end:], LONGEST_MESSAGE)
-        assert length is not None
-        end += length
-    return wire[:end], wire[end:]
+    return split_login(wire, LOGIN_MESSAGES[mechanism])
 
 
 def tokens(wire: bytes, mechanism: str) -> list[Token]:
-    """The tokens behind the login: well framed to the last octet."""
-    found, position = [], len(split(wire, mechanism)[0])
-    while position < len(wire):
-        start = position + 4
-        position = start + int.from_bytes(wire[position:start], "big")
-        assert position <= len(wire)
-        found.append(Token(wire[start:position]))
-    return found
+    """The tokens behind the login."""
+    return [Token(token) for token in split_frames(split(wire, mechanism)[1])]
 
 
 def runs(found: Iterable[Token]) -> list[int]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from itertools import product
 
+from tests.peers.frames import frame_lengths as frame_lengths
 from tests.peers.wiretap import Direction, Recording, Wiretap
 
 _LOGIN = re.compile(rb"([^ \r\n]+) AUTHENTICATE [^\r]*\r\n(?:[A-Za-z0-9+/=]*\r\n)*")
@@ -22,17 +23,6 @@ def behind_the_login(recording: Recording, direction: Direction) -> bytes:
     ok = re.search(rb"(?m)^%b OK[^\r]*\r\n" % re.escape(login[1]), recording.server_to_client)
     assert ok
     return recording.server_to_client[ok.end() :]
-
-
-def frame_lengths(wire: bytes) -> list[int]:
-    """The lengths of the frames, well formed to the last octet."""
-    found, start = [], 0
-    while start < len(wire):
-        length = int.from_bytes(wire[start : start + 4], "big")
-        assert 0 < length <= len(wire) - start - 4
-        found.append(length)
-        start += 4 + length
-    return found
 
 
 def check_sealed(tap: Wiretap, *words: bytes, shows: bool = False) -> None:

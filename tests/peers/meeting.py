@@ -13,13 +13,14 @@ from saslwrap import DigestMD5Client, DigestMD5Server
 from saslwrap.testing.pairs import properties_for
 from tests.peers import directory
 from tests.peers.directory import ALICE, Credentials
+from tests.peers.frames import split_frames
 from tests.peers.peer_process import NEEDLE, payload
 from tests.peers.plain_exchange import REFUSED, SUCCESS, PlainLogin, PlainLoginServer
 from tests.peers.support import LOOPBACK
 from tests.peers.wiretap import Direction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from tests.peers.peer_process import Case, PeerProcess, Result
     from tests.peers.shells import Conversation, Shell
@@ -179,7 +180,7 @@ class Wire:
     @property
     def tokens(self) -> list[bytes]:
         """The tokens behind the login: well framed to the last octet, in sequence."""
-        tokens = list(_split(self.rest))
+        tokens = list(split_frames(self.rest))
         for number, token in enumerate(tokens):
             assert token[-6:] == b"\0\1" + number.to_bytes(4, "big")
         return tokens
@@ -195,23 +196,15 @@ def wires(tap: Wiretap) -> dict[Direction, Wire]:
     (recording,) = tap.recordings
     count = 1 + next(
         number
-        for number, message in enumerate(_split(recording.server_to_client))
+        for number, message in enumerate(split_frames(recording.server_to_client))
         if message.startswith((SUCCESS, REFUSED))
     )
     return {direction: _wire(recording.sent(direction), count) for direction in Direction}
 
 
 def _wire(data: bytes, count: int) -> Wire:
-    login = list(itertools.islice(_split(data), count))
+    login = list(itertools.islice(split_frames(data), count))
     return Wire(login, data[sum(4 + len(message) for message in login) :])
-
-
-def _split(data: bytes) -> Iterator[bytes]:
-    while data:
-        length = int.from_bytes(data[:4], "big")
-        item, data = data[4 : 4 + length], data[4 + length :]
-        assert len(item) == length
-        yield item
 
 
 def check_wires(tap: Wiretap, protection: str) -> dict[Direction, Wire]:

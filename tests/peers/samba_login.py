@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from saslwrap import ClientMechanism, GSSAPIClient, GSSSPNEGOClient, SecurityProperties
 from saslwrap.protocols.ldap_messages import ResultCode, decode, measure
 from tests.peers.directory import ALICE
+from tests.peers.frames import split_frames
 from tests.peers.ldap_client import LONGEST_MESSAGE
 from tests.peers.samba import Samba
 
@@ -80,8 +81,8 @@ class Wire:
             self.responses.append(response.get("serverSaslCreds", b""))
             code = response["resultCode"]
         assert code == ResultCode.success
-        self.sent = _tokens(from_client)
-        self.received = _tokens(from_server)
+        self.sent = list(split_frames(from_client))
+        self.received = list(split_frames(from_server))
 
     def check(self, login: Login) -> None:
         """Every token is one of its kind and of its side, and none is missing."""
@@ -111,17 +112,6 @@ def _take(wire: bytes) -> tuple[dict[str, Any], bytes]:
     length = measure(wire, LONGEST_MESSAGE)
     assert length is not None
     return decode(wire[:length]).value, wire[length:]
-
-
-def _tokens(wire: bytes) -> list[bytes]:
-    """Take frames apart, to the last octet."""
-    found, at = [], 0
-    while at < len(wire):
-        start = at + 4
-        at = start + int.from_bytes(wire[at:start], "big")
-        assert at <= len(wire)
-        found.append(wire[start:at])
-    return found
 
 
 def _kerberos(token: bytes) -> int:

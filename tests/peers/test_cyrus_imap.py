@@ -28,8 +28,9 @@ from tests.peers.cyrus_logins import (
     shown_ssf,
 )
 from tests.peers.directory import NEEDLE, Credentials
+from tests.peers.frames import frame_lengths
 from tests.peers.imap_session import IMAPSession, mail
-from tests.peers.imap_wire import behind_the_login, frame_lengths
+from tests.peers.imap_wire import behind_the_login
 from tests.peers.kdc import BOB
 from tests.peers.shells import Shell
 from tests.peers.wiretap import Direction

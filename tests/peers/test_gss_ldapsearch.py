@@ -22,7 +22,7 @@ from tests.peers.directory import (
     LARGE_DN,
     LARGE_ENTRIES,
     NEEDLE,
-    generated_dn,
+    directory_entries,
     generated_value,
     large_dn,
     large_value,
@@ -71,16 +71,8 @@ def make_server(
     properties: SecurityProperties = ANY, *, generated: int = 0, service: str = "ldap"
 ) -> LDAPServer:
     """A server of large and huge entries, and of as many small ones as are wanted."""
-    entries: dict[str, dict[str, list[str | bytes]]] = {
-        BASE_DN: {"objectClass": ["dcObject", "organization"], "dc": ["example"]},
-        LARGE_DN: {"objectClass": ["organizationalUnit"], "ou": ["large"]},
-        GENERATED_DN: {"objectClass": ["organizationalUnit"], "ou": ["generated"]},
-        HUGE_DN: {"objectClass": ["organizationalUnit"], "ou": ["huge"]},
-    }
-    for number in range(LARGE_ENTRIES):
-        entries[large_dn(number)] = {"description": [large_value(number)]}
-    for number in range(generated):
-        entries[generated_dn(number)] = {"description": [generated_value(number)]}
+    entries = directory_entries(generated)
+    entries[HUGE_DN] = {"objectClass": ["organizationalUnit"], "ou": ["huge"]}
     for number in range(HUGE_ENTRIES):
         entries[f"cn=huge-{number},{HUGE_DN}"] = {"description": [huge_value(number)]}
     place = {**PLACE, "service": service}

@@ -14,7 +14,8 @@ from saslwrap.testing import IMAPServer
 from saslwrap.testing.pairs import PASSWORD, USERNAME, properties_for
 from tests.peers.cyrus import require_imtest, run_imtest
 from tests.peers.directory import NEEDLE
-from tests.peers.imap_wire import behind_the_login, frame_lengths
+from tests.peers.frames import frame_lengths
+from tests.peers.imap_wire import behind_the_login
 from tests.peers.support import LOOPBACK, require_sasl_plugin
 from tests.peers.wiretap import Direction
 

@@ -25,11 +25,12 @@ from tests.peers.directory import (
     REALM,
     USERS,
     Credentials,
-    generated_dn,
+    directory_entries,
     generated_value,
     large_dn,
     large_value,
 )
+from tests.peers.frames import split_frames
 from tests.peers.protections import OF_CYRUS
 from tests.peers.slapd import ldapsearch
 from tests.peers.support import LOOPBACK, program, require_program, require_sasl_plugin
@@ -58,20 +59,8 @@ def _ldapsearch() -> None:
 
 
 def make_server(properties: SecurityProperties = ANY, *, generated: int = 0) -> LDAPServer:
-    entries: dict[str, dict[str, list[str | bytes]]] = {
-        BASE_DN: {"objectClass": ["dcObject", "organization"], "dc": ["example"]},
-        LARGE_DN: {"objectClass": ["organizationalUnit"], "ou": ["large"]},
-        GENERATED_DN: {"objectClass": ["organizationalUnit"], "ou": ["generated"]},
-    }
-    for number in range(LARGE_ENTRIES):
-        entries[large_dn(number)] = {
-            "cn": [f"large-{number}"],
-            "description": [large_value(number)],
-        }
-    for number in range(generated):
-        entries[generated_dn(number)] = {"description": [generated_value(number)]}
     users = {user.username: user.password for user in USERS}
-    return LDAPServer(entries, users, realm=REALM, properties=properties)
+    return LDAPServer(directory_entries(generated), users, realm=REALM, properties=properties)
 
 
 @pytest.fixture(scope="module")
@@ -93,27 +82,16 @@ def url_of(tap: Wiretap) -> str:
     return f"ldap://{tap.host}:{tap.port}"
 
 
-def sealed_frames(wire: bytes, switch: int) -> list[bytes]:
-    """The tokens from `switch` on; there is nothing beside them."""
-    tokens = []
-    while switch < len(wire):
-        end = switch + 4 + int.from_bytes(wire[switch : switch + 4], "big")
-        assert end <= len(wire)
-        tokens.append(wire[switch + 4 : end])
-        switch = end
-    return tokens
-
-
 def tokens_from_server(tap: Wiretap) -> list[bytes]:
     tap.wait_closed()
     wire = tap.server_to_client
-    return sealed_frames(wire, wire.index(b"rspauth=") + len("rspauth=") + 32)
+    return list(split_frames(wire[wire.index(b"rspauth=") + len("rspauth=") + 32 :]))
 
 
 def tokens_from_client(tap: Wiretap) -> list[bytes]:
     tap.wait_closed()
     wire = tap.client_to_server
-    return sealed_frames(wire, wire.index(b"response=") + len("response=") + 32)
+    return list(split_frames(wire[wire.index(b"response=") + len("response=") + 32 :]))
 
 
 @pytest.mark.parametrize("name", OF_CYRUS)

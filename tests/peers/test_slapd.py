@@ -51,7 +51,7 @@ from saslwrap import (
 )
 from saslwrap.anyio import SASLAttribute, SASLConnectable, SASLStream, authenticate
 from saslwrap.protocols.ldap import LDAPBind
-from saslwrap.protocols.ldap_messages import ResultCode, measure
+from saslwrap.protocols.ldap_messages import ResultCode
 from tests.peers.directory import (
     ALICE,
     CYRILLIC,
@@ -68,7 +68,6 @@ from tests.peers.directory import (
     large_value,
 )
 from tests.peers.ldap_client import (
-    LONGEST_MESSAGE,
     ONE_LEVEL,
     LDAPClient,
     abandon_request,
@@ -77,6 +76,7 @@ from tests.peers.ldap_client import (
     value_contains,
     value_is,
 )
+from tests.peers.ldap_wire import digest_numbers, digest_tokens, split_login
 from tests.peers.slapd import Slapd
 from tests.peers.support import LOOPBACK
 from tests.peers.wiretap import Direction
@@ -180,33 +180,6 @@ async def session(server: Server, exchange: LDAPBind | None = None) -> AsyncIter
         yield LDAPClient(stream)
 
 
-def switch(wire: bytes) -> tuple[bytes, bytes]:
-    """What is on the wire up to the end of one direction's second message, and behind it."""
-    end = 0
-    for _ in range(2):
-        length = measure(wire[end:], LONGEST_MESSAGE)
-        assert length is not None
-        end += length
-    return wire[:end], wire[end:]
-
-
-def tokens(wire: bytes) -> list[bytes]:
-    """The tokens behind the login: well framed to the last octet, of DIGEST-MD5's form."""
-    found, rest = [], switch(wire)[1]
-    while rest:
-        length = int.from_bytes(rest[:4], "big")
-        token, rest = rest[4 : 4 + length], rest[4 + length :]
-        assert len(token) == length
-        assert token[-6:-4] == b"\0\1"
-        found.append(token)
-    return found
-
-
-def numbers(wire: bytes) -> list[int]:
-    """The sequence numbers of the tokens."""
-    return [int.from_bytes(token[-4:], "big") for token in tokens(wire)]
-
-
 async def complete(tap: Wiretap) -> None:
     """Wait until the connections through the wiretap are closed, and their recordings complete."""
     await to_thread.run_sync(tap.wait_closed)
@@ -256,13 +229,13 @@ def check_attributes(stream: ByteStream, name: str, ssf: int) -> None:
 
 def check_wire(wire: bytes, ssf: int) -> None:
     """Every octet is of a message or of a frame; and what shows is what may."""
-    login, rest = switch(wire)
+    login, rest = split_login(wire)
     needles = (NEEDLE.encode(), b"ou=people", b"ou=large", b"objectClass")
     assert not any(needle in login for needle in needles)
     assert all((needle in rest) is (ssf <= 1) for needle in needles)
     if ssf:
-        count = len(tokens(wire))
-        assert numbers(wire) == list(range(count))
+        count = len(digest_tokens(wire))
+        assert digest_numbers(wire) == list(range(count))
         assert count in (3, 4)  # 3 requests; 2 entries and 2 results
     else:
         buffer = bytearray(rest)
@@ -309,7 +282,7 @@ async def test_a_small_maxbuf(tap: Wiretap, name: str, max_buffer: int) -> None:
         found = await client.search(LARGE_DN, scope=ONE_LEVEL)
     await complete(tap)
     assert found.values() == {large_dn(n): large_value(n) for n in range(LARGE_ENTRIES)}
-    lengths = [len(token) for token in tokens(tap.server_to_client)]
+    lengths = [len(token) for token in digest_tokens(tap.server_to_client)]
     assert max_buffer - 16 < max(lengths) <= max_buffer
     assert len(lengths) > LARGE_ENTRIES * 4096 / max_buffer
 
@@ -331,7 +304,7 @@ async def test_a_request_beyond_the_server_s_maxbuf(tap: Wiretap) -> None:
         found = await client.search(LARGE_DN, scope=ONE_LEVEL, matching=matching)
     await complete(tap)
     assert found.values() == {large_dn(5): large_value(5)}
-    *full, last = (len(token) for token in tokens(tap.client_to_server))
+    *full, last = (len(token) for token in digest_tokens(tap.client_to_server))
     assert full == [65536, 65536]
     assert last < 65536
 
@@ -507,8 +480,8 @@ async def test_rebind(tap: Wiretap, name: str) -> None:
         assert await client.who_am_i() == LATIN.dn
         assert (await client.search(large_dn(2))).values() == {large_dn(2): large_value(2)}
     await complete(tap)
-    assert numbers(tap.client_to_server) == [0, 1, 2, 0, 1]
-    assert numbers(tap.server_to_client) == [0, 1, 2, 0, 1, 2]
+    assert digest_numbers(tap.client_to_server) == [0, 1, 2, 0, 1]
+    assert digest_numbers(tap.server_to_client) == [0, 1, 2, 0, 1, 2]
     assert LATIN.username.encode() not in tap.client_to_server
     assert tap.server_to_client.count(b"rspauth=") == 1
 
@@ -527,8 +500,8 @@ async def test_a_rebind_that_is_refused_keeps_the_layer(tap: Wiretap) -> None:
         assert stream.extra(SASLAttribute.context) is not first
         assert await client.who_am_i() == CYRILLIC.dn
     await complete(tap)
-    assert numbers(tap.client_to_server) == [*range(8), 0]
-    assert numbers(tap.server_to_client) == [*range(8), 0]
+    assert digest_numbers(tap.client_to_server) == [*range(8), 0]
+    assert digest_numbers(tap.server_to_client) == [*range(8), 0]
 
 
 async def test_a_rebind_without_a_layer_keeps_the_old_one(tap: Wiretap) -> None:
@@ -540,8 +513,8 @@ async def test_a_rebind_without_a_layer_keeps_the_old_one(tap: Wiretap) -> None:
         assert stream.extra(SASLAttribute.authcid) == LATIN.username
         assert await client.who_am_i() == LATIN.dn
     await complete(tap)
-    assert numbers(tap.client_to_server) == [0, 1, 2]
-    assert numbers(tap.server_to_client) == [0, 1, 2]
+    assert digest_numbers(tap.client_to_server) == [0, 1, 2]
+    assert digest_numbers(tap.server_to_client) == [0, 1, 2]
 
 
 async def test_a_layer_after_a_login_without_one(slapd: Slapd) -> None:

@@ -18,6 +18,7 @@ from tests.peers.directory import (
     large_dn,
     large_value,
 )
+from tests.peers.frames import frame_lengths
 from tests.peers.protections import OF_CYRUS
 from tests.peers.slapd import Slapd, ldapsearch
 from tests.peers.support import StartError, free_port, require_program
@@ -47,15 +48,9 @@ def url_of(tap: Wiretap) -> str:
     return f"ldap://{tap.host}:{tap.port}"
 
 
-def frame_lengths(wire: bytes) -> list[int]:
+def sealed_lengths(wire: bytes) -> list[int]:
     """The lengths of the tokens that follow a final bind response."""
-    at = wire.index(b"rspauth=") + len("rspauth=") + 32
-    lengths = []
-    while at < len(wire):
-        lengths.append(int.from_bytes(wire[at : at + 4], "big"))
-        at += 4 + lengths[-1]
-    assert at == len(wire)
-    return lengths
+    return frame_lengths(wire[wire.index(b"rspauth=") + len("rspauth=") + 32 :])
 
 
 @pytest.mark.parametrize("ssf", OF_CYRUS.values(), ids=OF_CYRUS)
@@ -108,7 +103,7 @@ def test_challenge(tap: Wiretap) -> None:
 def test_one_frame_for_each_message(tap: Wiretap) -> None:
     done = ldapsearch(url_of(tap), "(cn=large*)", "description", base=LARGE_DN)
     assert done.returncode == 0, done.stderr
-    lengths = frame_lengths(tap.server_to_client)
+    lengths = sealed_lengths(tap.server_to_client)
     assert len(lengths) == LARGE_ENTRIES + 1
     assert len(set(lengths[:-1])) == 1
 
@@ -116,7 +111,7 @@ def test_one_frame_for_each_message(tap: Wiretap) -> None:
 def test_a_small_maxbuf_cuts_messages_into_frames(tap: Wiretap) -> None:
     done = ldapsearch(url_of(tap), "-s", "base", base=large_dn(0), security="maxbufsize=2048")
     assert done.returncode == 0, done.stderr
-    first, second, rest, _ = frame_lengths(tap.server_to_client)
+    first, second, rest, _ = sealed_lengths(tap.server_to_client)
     assert first == second == 2048 - 13
     assert 0 < rest < first
 

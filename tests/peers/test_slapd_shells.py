@@ -12,7 +12,6 @@ import pytest
 
 from saslwrap import AuthenticationError, DigestMD5Client, NegotiationError, SecurityProperties
 from saslwrap.protocols.ldap import LDAPBind
-from saslwrap.protocols.ldap_messages import measure
 from saslwrap.testing.pairs import properties_for
 from tests.peers.directory import (
     ALICE,
@@ -25,8 +24,9 @@ from tests.peers.directory import (
     Credentials,
     generated_value,
 )
-from tests.peers.ldap_client import LONGEST_MESSAGE, ONE_LEVEL, search_request
+from tests.peers.ldap_client import ONE_LEVEL, search_request
 from tests.peers.ldap_session import LDAPSession
+from tests.peers.ldap_wire import digest_numbers, digest_tokens, split_login
 from tests.peers.shells import Shell
 from tests.peers.wiretap import Direction
 
@@ -80,32 +80,10 @@ def session(shell: Shell, tap: Wiretap) -> Session:
     return Session(shell, tap.port)
 
 
-def behind_the_login(wire: bytes) -> bytes:
-    """What follows the second message."""
-    for _ in range(2):
-        length = measure(wire, LONGEST_MESSAGE)
-        assert length is not None
-        wire = wire[length:]
-    return wire
-
-
-def tokens(wire: bytes) -> list[bytes]:
-    """The tokens behind the login, well framed to the last octet."""
-    found, rest = [], behind_the_login(wire)
-    while rest:
-        length = int.from_bytes(rest[:4], "big")
-        token, rest = rest[4 : 4 + length], rest[4 + length :]
-        assert len(token) == length
-        assert token[-6:-4] == b"\0\1"
-        found.append(token)
-    return found
-
-
 def numbers(tap: Wiretap, direction: Direction) -> list[int]:
     """The sequence numbers of one direction, once the connection is closed."""
     tap.wait_closed()
-    wire = tap.recordings[0].sent(direction)
-    return [int.from_bytes(token[-4:], "big") for token in tokens(wire)]
+    return digest_numbers(tap.recordings[0].sent(direction))
 
 
 @pytest.mark.parametrize(
@@ -120,15 +98,14 @@ def test_large_entries_through_a_small_buffer(
     session.unbind()
     tap.wait_closed()
     for direction in Direction:
-        rest = behind_the_login(tap.recordings[0].sent(direction))
+        wire = tap.recordings[0].sent(direction)
+        rest = split_login(wire)[1]
         shows = protection == "auth-int"
         words = (b"ou=large", b"objectClass")
         assert all((word in rest) is shows for word in words)
         assert (NEEDLE.encode() in rest) is (shows and direction is Direction.SERVER_TO_CLIENT)
-        assert numbers(tap, direction) == list(
-            range(len(tokens(tap.recordings[0].sent(direction))))
-        )
-    lengths = [len(token) for token in tokens(tap.server_to_client)]
+        assert digest_numbers(wire) == list(range(len(digest_tokens(wire))))
+    lengths = [len(token) for token in digest_tokens(tap.server_to_client)]
     assert max(lengths) == longest
     assert lengths.count(longest) == 2 * LARGE_ENTRIES
 
