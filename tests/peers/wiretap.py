@@ -23,7 +23,6 @@ from tests.peers.support import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 _CHUNK = 65536
 
@@ -112,12 +111,7 @@ class Relay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _accept(self) -> None:
