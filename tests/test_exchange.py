@@ -25,7 +25,17 @@ from saslwrap.errors import (
     TruncatedStreamError,
     UsageError,
 )
-from saslwrap.exchange import Done, Exchange, NeedData, Script, Send, Step, transport_survives
+from saslwrap.exchange import (
+    Done,
+    Exchange,
+    NeedData,
+    Script,
+    Send,
+    Step,
+    check_kind,
+    transport_survives,
+)
+from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.properties import ChannelInfo
 from tests.support import PATIENCE, ToyExchange, ToyMechanism, at_work, make_context
 
@@ -684,3 +694,36 @@ def test_abandoned_after_success_it_takes_the_context_along() -> None:
     run_on(exchange)
     exchange.abandon()
     assert not context.alive
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        (
+            ToyExchange(None),
+            ClientMechanism,
+            "a ClientMechanism, as DigestMD5Client(...) makes, not a ToyExchange",
+        ),
+        (
+            ToyMechanism(),
+            ServerMechanism,
+            "a ServerMechanism, as DigestMD5Server(...) makes, not a ToyMechanism",
+        ),
+        (
+            ToyExchange,
+            Exchange,
+            "an Exchange, as LDAPBind(mechanism) makes, not the class ToyExchange",
+        ),
+    ],
+)
+def test_what_cannot_log_in_is_refused_by_its_kind(
+    given: object, kind: type[object], message: str
+) -> None:
+    with pytest.raises(UsageError) as info:
+        check_kind(given, kind)
+    assert str(info.value) == f"the login takes {message}"
+
+
+def test_what_can_log_in_is_taken() -> None:
+    check_kind(ToyMechanism(), ClientMechanism)
+    check_kind(ToyExchange(None), Exchange)
