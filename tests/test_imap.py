@@ -18,7 +18,6 @@ from saslwrap.errors import (
 )
 from saslwrap.exchange import Done, NeedData, Send, Step
 from saslwrap.layer import SecurityLayer
-from saslwrap.properties import ChannelInfo
 from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
 from saslwrap.testing.pairs import mechanism_pair
 from tests.peers.shells import PATIENCE, Shell
@@ -193,19 +192,6 @@ def test_refusals(feed: Feed, said: str, kind: type[SASLError], text: str) -> No
     failure(exchange, kind, text, survives=True)
 
 
-@pytest.mark.parametrize(
-    ("external_ssf", "remedy"), [(0, "raise min_ssf"), (1, "does not count this TLS")]
-)
-def test_the_remedy_for_too_little_protection_goes_by_the_channel(
-    external_ssf: int, remedy: str
-) -> None:
-    exchange = IMAPAuthenticate(PlayedClient(AT_ONCE), initial_response=True)
-    exchange.bind_channel(ChannelInfo(external_ssf))
-    assert isinstance(crank(exchange), Send)
-    exchange.receive_data(b"A1 NO [PRIVACYREQUIRED] x\r\n")
-    failure(exchange, NegotiationError, remedy, survives=True)
-
-
 def test_before_the_first_line_nothing_is_known() -> None:
     assert IMAPAuthenticateServer({}).tag == ""
     client = IMAPAuthenticate(PlayedClient())
@@ -239,8 +225,6 @@ def test_before_the_first_line_nothing_is_known() -> None:
         (b"* 1 FETCH {5}\r\n", ProtocolError, "a literal during the login"),
         (b"* BYE [X] try\tlater\r\n", ProtocolError, "ends the connection: 'try later'$"),
         (b"* BYE g\xfcnther\r\n", ProtocolError, "ends the connection: 'g\ufffdnther'$"),
-        (b"\0", ProtocolError, "looks like a SASL frame: .* layer already .*6454"),
-        (b"\x16", ProtocolError, "the server sent what is no text; a line"),
     ],
 )
 def test_what_a_server_must_not_say(wire: bytes, kind: type[SASLError], text: str) -> None:
@@ -459,9 +443,9 @@ def test_no_mechanism_at_all() -> None:
 
 def test_an_initial_response_that_was_not_called_for(feed: Feed) -> None:
     exchange = IMAPAuthenticateServer({"PLAYED": PlayedServer}, initial_response=False)
-    event = feed(exchange, b"x AUTHENTICATE PLAYED =\r\n")
-    assert event == Send(b"x BAD the client sent an initial response; SASL-IR was not offered\r\n")
-    failure(exchange, ProtocolError, "SASL-IR was not offered", survives=False)
+    text = "the client sent an initial response, which was not offered"
+    assert feed(exchange, b"x AUTHENTICATE PLAYED =\r\n") == Send(f"x BAD {text}\r\n".encode())
+    failure(exchange, ProtocolError, f"^{text}$", survives=False)
 
 
 @pytest.mark.parametrize(

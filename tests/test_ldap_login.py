@@ -95,8 +95,16 @@ def test_it_asks_chooses_and_binds() -> None:
     asked, bind = run(login, names(7, "weak", "strong", "OTHER"), bound(8))
     search = decode(asked)
     assert (search.message_id, search.operation) == (7, "searchRequest")
-    assert search.value["baseObject"] == b""
-    assert search.value["attributes"] == [b"supportedSASLMechanisms"]
+    assert search.value == {
+        "baseObject": b"",
+        "scope": 0,
+        "derefAliases": 0,
+        "sizeLimit": 0,
+        "timeLimit": 0,
+        "typesOnly": False,
+        "filter": ("present", b"objectClass"),
+        "attributes": [b"supportedSASLMechanisms"],
+    }
     request = decode(bind)
     assert request.message_id == 8
     assert request.value["authentication"][1]["mechanism"] == b"STRONG"

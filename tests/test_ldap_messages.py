@@ -229,6 +229,8 @@ def test_a_notice_of_disconnection_is_an_extended_response_without_request() -> 
     decoded = decode(pdu)
     assert (decoded.message_id, decoded.operation) == (0, "extendedResp")
     assert decoded.value == result(52, "bye", responseName=b"1.3.6.1.4.1.1466.20036")
+    silent = decode(notice_of_disconnection(ResultCode.unavailable))
+    assert silent.value["diagnosticMessage"] == b""
 
 
 @pytest.mark.parametrize(
@@ -256,6 +258,7 @@ def test_a_notice_of_disconnection_is_an_extended_response_without_request() -> 
         "30 05 020201 4200",  # the message id takes the operation's tag
         "30 05 040101 4200",
         "30 0d 0209 7fffffffffffffffff 4200",
+        "30 09 0205 0000000001 4200",  # longer than any number that fits
         "04 05 020101 4200",
         "30 84",
         "30 84 ffffffff",

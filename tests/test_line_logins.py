@@ -28,6 +28,7 @@ from saslwrap.errors import (
 )
 from saslwrap.exchange import Done, Send, transport_survives
 from saslwrap.mechanism import ServerMechanism
+from saslwrap.properties import ChannelInfo
 from saslwrap.protocols._login import LineLogin
 from saslwrap.protocols._login_server import LineLoginServer
 from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
@@ -276,7 +277,11 @@ def test_success_without_proof(words: Words, turns: Sequence[Turn]) -> None:
 @pytest.mark.parametrize(
     ("wire", "text"),
     [
-        (b"\0", "looks like a SASL frame"),
+        (
+            b"\0",
+            "sent what looks like a SASL frame: it is in the layer already "
+            r"\(cyrus-imapd issue 6454\); a line of the login was due$",
+        ),
         (b"\x16", "no text"),
         (b"2" * LINE_LIMIT, f"a line over {LINE_LIMIT} octets"),
     ],
@@ -286,6 +291,37 @@ def test_what_is_no_line_of_a_login(words: Words, wire: bytes, text: str) -> Non
     exchange = words.started((None, None, False))
     exchange.receive_data(wire)
     failure(exchange, ProtocolError, text, survives=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        (IMAP, "t.7 NO [PRIVACYREQUIRED] x"),
+        (SMTP, "534 5.7.9 x"),
+        (SIEVE, 'NO (AUTH-TOO-WEAK) "x"'),
+    ],
+    ids=["imap", "smtp", "sieve"],
+)
+@pytest.mark.parametrize(
+    ("external_ssf", "remedy"),
+    [
+        (0, "raise min_ssf, set require_layer=True, or use TLS"),
+        (
+            1,
+            "it does not count this TLS: connect without it, for a layer; where a server takes "
+            "both, require_layer=True gives both",
+        ),
+    ],
+    ids=["clear", "tls"],
+)
+def test_the_remedy_for_too_little_protection_goes_by_the_channel(
+    words: Words, refusal: str, external_ssf: int, remedy: str
+) -> None:
+    exchange = words.client(PlayedClient(AT_ONCE))
+    exchange.bind_channel(ChannelInfo(external_ssf))
+    assert isinstance(crank(exchange), Send)
+    exchange.receive_data(line(refusal))
+    failure(exchange, NegotiationError, f", 'x'; {remedy}$", survives=True)
 
 
 @everywhere

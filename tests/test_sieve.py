@@ -17,7 +17,6 @@ from saslwrap.errors import (
     UsageError,
 )
 from saslwrap.exchange import Done, Exchange, NeedData, Send
-from saslwrap.properties import ChannelInfo
 from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
 from saslwrap.testing.pairs import mechanism_pair
 from tests.played import (
@@ -129,14 +128,6 @@ def test_refusals(feed: Feed, said: str, kind: type[SASLError], text: str) -> No
     with pytest.raises(kind):
         feed(exchange, line(said))
     failure(exchange, kind, text, survives=True)
-
-
-def test_too_little_protection_over_tls() -> None:
-    exchange = SieveAuthenticate(PlayedClient(AT_ONCE))
-    exchange.bind_channel(ChannelInfo(external_ssf=256))
-    assert isinstance(crank(exchange), Send)
-    exchange.receive_data(b"NO (AUTH-TOO-WEAK)\r\n")
-    failure(exchange, NegotiationError, "does not count this TLS", survives=True)
 
 
 @pytest.mark.parametrize(

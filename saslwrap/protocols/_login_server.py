@@ -76,9 +76,6 @@ class LineLoginServer(Lines):
     #: What a challenge begins with.
     _CHALLENGE: ClassVar[bytes] = b"+ "
 
-    #: What is offered where a first message is welcome in the command.
-    _EARLY: ClassVar[str] = "an initial response"
-
     def __init__(
         self,
         mechanisms: Mapping[str, Callable[[], ServerMechanism]],
@@ -141,7 +138,7 @@ class LineLoginServer(Lines):
             unknown = f"the client asked for {one_line(name) or 'nothing'}; there is {offer}"
             raise (yield from self._refuse(self._ANSWERS.unknown, NegotiationError(unknown)))
         if initial is not None and not self._initial_response:
-            uncalled = f"the client sent an initial response; {self._EARLY} was not offered"
+            uncalled = "the client sent an initial response, which was not offered"
             raise (yield from self._told(ProtocolError(uncalled)))
         message = None if initial is None else (yield from self._first(initial))
         try:

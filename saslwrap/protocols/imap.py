@@ -153,7 +153,6 @@ class IMAPAuthenticateServer(LineLoginServer):
     """
 
     _VERB = "AUTHENTICATE"
-    _EARLY = "SASL-IR"
     _ANSWERS = Answers(
         success="OK",
         failed="NO [AUTHENTICATIONFAILED]",
