@@ -696,6 +696,17 @@ def test_abandoned_after_success_it_takes_the_context_along() -> None:
     assert not context.alive
 
 
+@pytest.mark.parametrize("done", [False, True])
+def test_what_leaves_the_transport_usable(done: bool) -> None:
+    exchange = started(ToyMechanism(b"answer"))
+    if done:
+        exchange.receive_data(b"+c\nOK\n")
+        run_on(exchange)
+    assert exchange.leaves_usable(AuthenticationError("no")) is not done
+    assert not exchange.leaves_usable(ProtocolError("what?"))
+    assert not exchange.leaves_usable(KeyboardInterrupt())
+
+
 @pytest.mark.parametrize(
     ("given", "kind", "message"),
     [
