@@ -92,6 +92,7 @@ def run(exchange: Exchange, *answers: bytes) -> list[bytes]:
 def test_it_asks_chooses_and_binds() -> None:
     weak, strong = Candidate(), Strong()
     login = LDAPLogin([weak, strong], message_id=7)
+    assert login.offered is None
     asked, bind = run(login, names(7, "weak", "strong", "OTHER"), bound(8))
     search = decode(asked)
     assert (search.message_id, search.operation) == (7, "searchRequest")
@@ -138,6 +139,20 @@ def test_a_server_that_names_none(answer: bytes) -> None:
     with pytest.raises(NegotiationError, match="the server offers no mechanism") as raised:
         run(login, answer)
     assert transport_survives(raised.value)
+
+
+def test_a_refused_search_has_named_none() -> None:
+    login = LDAPLogin([Candidate()])
+    entry = names(1, "WEAK").removesuffix(done(1))
+    with pytest.raises(NegotiationError, match="the server offers no mechanism"):
+        run(login, entry + done(1, ResultCode.sizeLimitExceeded))
+    assert login.offered is None
+
+
+def test_a_name_that_is_none_is_offered_to_nobody() -> None:
+    login = LDAPLogin([Candidate()])
+    run(login, names(1, "WEAK\N{LATIN SMALL LETTER U WITH DIAERESIS}", "weak"), bound(2))
+    assert login.offered == ["WEAK\ufffd\ufffd", "WEAK"]
 
 
 @pytest.mark.parametrize(

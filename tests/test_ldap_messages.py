@@ -216,6 +216,24 @@ def test_long_forms_with_leading_zeros_are_fine(head: str) -> None:
     assert decode(pdu) == Message(1, "unbindRequest", None)
 
 
+@pytest.mark.parametrize(
+    ("heads", "what"),
+    [
+        (b"\0", "what looks like a SASL frame (is the connection under a security layer?)"),
+        (b"\x15\x16", "what looks like TLS"),
+        (b" ~\r\n", "what looks like text"),
+        (b"\x1f", "an octet 0x1f"),
+        (b"\x7f", "an octet 0x7f"),
+        (b"\x80", "an octet 0x80"),
+    ],
+)
+def test_what_comes_in_place_of_ldap_is_named(heads: bytes, what: str) -> None:
+    for head in heads:
+        with pytest.raises(ProtocolError) as caught:
+            measure(bytes([head]), LIMIT)
+        assert str(caught.value) == f"the peer sends {what} where LDAP was expected"
+
+
 def test_message_ids_end_at_max_int() -> None:
     assert decode(encode(MAX_MESSAGE_ID, "unbindRequest", None)).message_id == 2147483647
     assert decode(encode(0, "unbindRequest", None)).message_id == 0

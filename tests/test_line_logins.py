@@ -324,6 +324,22 @@ def test_the_remedy_for_too_little_protection_goes_by_the_channel(
     failure(exchange, NegotiationError, f", 'x'; {remedy}$", survives=True)
 
 
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        (IMAP, b"t.7 NO a\xfc\r\n"),
+        (POP3, b"-ERR a\xfc\r\n"),
+        (SMTP, b"535 a\xfc\r\n"),
+        (SIEVE, b'NO "a\xfc"\r\n'),
+    ],
+    ids=["imap", "pop3", "smtp", "sieve"],
+)
+def test_a_text_that_is_no_utf8(words: Words, refusal: bytes) -> None:
+    exchange = words.started(AT_ONCE)
+    exchange.receive_data(refusal)
+    failure(exchange, AuthenticationError, ", 'a\ufffd'$", survives=True)
+
+
 @everywhere
 def test_the_server_hangs_up(words: Words) -> None:
     exchange = words.started(AT_ONCE)
@@ -362,6 +378,14 @@ def test_a_challenge_in_answer_to_our_refusal(words: Words) -> None:
 
 
 # The server
+
+
+@everywhere
+def test_what_there_is_in_place_of_an_unknown_mechanism(words: Words) -> None:
+    exchange = words.server({"ONE": PlayedServer, "two": PlayedServer})
+    assert isinstance(feed_whole(exchange, line(words.login)), Send)
+    text = "the client asked for PLAYED; there is ONE, TWO$"
+    failure(exchange, NegotiationError, text, survives=True)
 
 
 @in_lines

@@ -15,6 +15,7 @@ from tests.played import (
     AT_ONCE,
     Feed,
     PlayedClient,
+    PlayedServer,
     challenge,
     crank,
     failure,
@@ -103,6 +104,12 @@ def test_commands_before_the_login(feed: Feed, command: str, answer: str) -> Non
 def test_no_mechanism_at_all() -> None:
     exchange = POP3AuthServer({})
     offer = b"+OK\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n.\r\n"
+    assert feed_whole(exchange, b"CAPA\r\n") == Send(offer)
+
+
+def test_several_mechanisms() -> None:
+    exchange = POP3AuthServer({"ONE": PlayedServer, "two": PlayedServer})
+    offer = b"+OK\r\nSASL ONE TWO\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n.\r\n"
     assert feed_whole(exchange, b"CAPA\r\n") == Send(offer)
 
 

@@ -16,7 +16,7 @@ from saslwrap.errors import (
     UnacceptableSuccessError,
     UsageError,
 )
-from saslwrap.exchange import Done, Exchange, NeedData, Send
+from saslwrap.exchange import Done, Exchange, NeedData, Send, Step
 from saslwrap.protocols.sieve import SieveAuthenticate, SieveAuthenticateServer
 from saslwrap.testing.pairs import mechanism_pair
 from tests.played import (
@@ -24,6 +24,7 @@ from tests.played import (
     LINE_LIMIT,
     Feed,
     PlayedClient,
+    PlayedServer,
     Turn,
     converse,
     crank,
@@ -111,6 +112,15 @@ def test_a_success_that_the_mechanism_does_not_take(
     failure(exchange, kind, text, survives=False)
 
 
+def test_given_up_before_the_proof_is_judged() -> None:
+    exchange = started(SieveAuthenticate, (None, None, False), (b"p", None, True))
+    exchange.receive_data(b'OK (SASL "cA==")\r\n')
+    assert exchange.advance() == Step()
+    assert exchange.abort() == b""
+    text = "answered OK to a login that was given up"
+    failure(exchange, ProtocolError, text, survives=False)
+
+
 @pytest.mark.parametrize(
     ("said", "kind", "text"),
     [
@@ -121,6 +131,9 @@ def test_a_success_that_the_mechanism_does_not_take(
         ('NO (AUTH-TOO-WEAK) "x"', NegotiationError, "more protection.*raise min_ssf.*TLS$"),
         ('NO (ENCRYPT-NEEDED) "x"', NegotiationError, "more protection"),
         ('NO (REFERRAL "sieve://b.example")', AuthenticationError, r"NO \[REFERRAL\]$"),
+        ('NO "a" "b"', AuthenticationError, "NO, 'a b'$"),
+        ('NO ( "a"', AuthenticationError, r"NO, '\( a'$"),
+        ('NO "a" )', AuthenticationError, r"NO, 'a \)'$"),
     ],
 )
 def test_refusals(feed: Feed, said: str, kind: type[SASLError], text: str) -> None:
@@ -339,6 +352,11 @@ def test_the_greeting_quotes_what_needs_it() -> None:
     server = SieveAuthenticateServer({}, capabilities={"IMPLEMENTATION": 'a "b" \\c', "X": None})
     greeting = b'"IMPLEMENTATION" "a \\"b\\" \\\\c"\r\n"X"\r\n"SASL" ""\r\nOK "ready"\r\n'
     assert server.greeting == greeting
+
+
+def test_the_greeting_names_all_mechanisms() -> None:
+    server = SieveAuthenticateServer({"ONE": PlayedServer, "two": PlayedServer})
+    assert b'"SASL" "ONE TWO"\r\n' in server.greeting
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class Strings(Lines):
 def _take_apart(line: bytes) -> list[Word] | None:
     words: list[Word] = []
     at = 0
-    while not (line.startswith(b"\r\n", at) and at + 2 == len(line)):
+    while line[at:] != b"\r\n":
         if (match := _WORD.match(line, at)) is None:
             return None
         word, at = _take(line, match)

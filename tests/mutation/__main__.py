@@ -53,6 +53,7 @@ TESTS = (
     "test_line_logins.py",
     "test_ldap*.py",
     "test_mechanism.py",
+    "test_mechanism_kinds.py",
     "test_names.py",
     "test_pop3.py",
     "test_properties.py",
