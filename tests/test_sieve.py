@@ -270,7 +270,7 @@ def test_a_server_that_says_nothing_unasked(feed: Feed, answer: bytes) -> None:
         (b'BYE "x"\r\n', "'BYE x' among"),
         (b'"a" "b" "c"\r\n', "'a b c' among"),
         (b'"X"\r\n' * 1000, "more than 1000 lines"),
-        (b"x" * LINE_LIMIT, f"a line over {LINE_LIMIT} octets"),
+        (b"x" * LINE_LIMIT, f"^the server sent a line over {LINE_LIMIT} octets"),
     ],
 )
 def test_no_capabilities(said: bytes, text: str) -> None:
@@ -346,6 +346,16 @@ def test_commands_before_the_login(feed: Feed, command: str, answer: str) -> Non
     for _ in range(SieveAuthenticateServer.COMMAND_LIMIT):
         assert feed(exchange, line(command)) == Send(line(answer))
     assert feed(exchange, b'AUTHENTICATE "PLAYED"\r\n') == Send(b'OK "authenticated"\r\n')
+
+
+@pytest.mark.parametrize(
+    ("length", "said"), [(1024, b'"%b"'), (1025, b"{1025}\r\n%b")], ids=["quoted", "literal"]
+)
+def test_a_quoted_string_has_at_most_1024_octets(length: int, said: bytes) -> None:
+    exchange = serving(SieveAuthenticateServer)
+    tag = length * b"x"
+    answer = b'OK (TAG %b) "done"\r\n' % (said % tag)
+    assert feed_whole(exchange, b"NOOP {%d+}\r\n%b\r\n" % (length, tag)) == Send(answer)
 
 
 def test_the_greeting_quotes_what_needs_it() -> None:

@@ -11,11 +11,11 @@ from base64 import b64encode
 from collections.abc import Generator
 from typing import ClassVar
 
-from saslwrap.errors import AuthenticationError, NegotiationError, ProtocolError, SASLError
+from saslwrap.errors import AuthenticationError, ProtocolError, SASLError
 from saslwrap.exchange import Event, Script, Send, check_kind, transport_survives
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols._lines import Lines
-from saslwrap.protocols._texts import STRONGER, STRONGER_OVER_TLS
+from saslwrap.protocols._refusals import too_weak
 
 __all__ = ["LineLogin"]
 
@@ -105,11 +105,7 @@ class LineLogin(Lines):
         code = f" [{self.code}]" if self.code else ""
         outcome = f"{self.status}{code}" + (f", {self.text!r}" if self.text else "")
         if {self.status, self.code} & self._TOO_WEAK:
-            over_tls = self._channel is not None and self._channel.external_ssf > 0
-            return NegotiationError(
-                f"the server wants more protection than {self._client.name} was to give: "
-                f"{outcome}; {STRONGER_OVER_TLS if over_tls else STRONGER}"
-            )
+            return too_weak(self._client.name, outcome, self._channel)
         return AuthenticationError(f"the server refused {self._client.name}: {outcome}")
 
     def _tell(self, refusal: SASLError) -> Script:

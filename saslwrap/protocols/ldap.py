@@ -35,7 +35,7 @@ from saslwrap.errors import (
 from saslwrap.errors import UnacceptableSuccessError as UnacceptableSuccessError
 from saslwrap.exchange import Event, Exchange, Script, Send, check_kind, transport_survives
 from saslwrap.mechanism import ClientMechanism, Mechanism, ServerMechanism
-from saslwrap.protocols._texts import STRONGER, STRONGER_OVER_TLS
+from saslwrap.protocols._refusals import too_weak
 from saslwrap.protocols.ldap_messages import (
     MAX_MESSAGE_ID,
     NOTICE_OF_DISCONNECTION,
@@ -166,10 +166,7 @@ class LDAPBind(_Bind):
                     "TLS: leave require_layer unset, or connect without TLS"
                 )
             case code if code in _TOO_WEAK:
-                return NegotiationError(
-                    f"the server wants more protection than {name} was to give: {outcome}; "
-                    + (STRONGER_OVER_TLS if self._over_tls else STRONGER)
-                )
+                return too_weak(name, outcome, self._channel)
             case _:
                 return AuthenticationError(f"the server refused {name}: {outcome}")
 
