@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saslwrap.errors import MalformedMessageError
-from saslwrap.mechanisms.gss.tokens import MAX_TOKEN, open_token
+from saslwrap.mechanisms.gss.tokens import MAX_TOKEN, list_mic, open_token
 
 SPNEGO = "06062b0601050502"
 KERBEROS = "06092a864886f712010202"
@@ -65,6 +65,28 @@ def test_there_may_be_none(token: bytes) -> None:
     assert open_token(token) == b""
 
 
+@pytest.mark.parametrize("token", [response(STATE, INNER, MIC), response(PICKED, MIC)])
+def test_the_mic_over_the_list_is_found(token: bytes) -> None:
+    assert list_mic(token) == MIC[4:]
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        b"",
+        b"NTLMSSP\0\1\0\0\0" + bytes(20),
+        tlv(0x60, bytes.fromhex(KERBEROS), b"\1\0"),
+        init(MECHANISMS, INNER, MIC),
+        response(STATE, INNER),
+        response(STATE, INNER, tlv(0xA3, INNER[2:])),  # which pyspnego does not verify
+        response(STATE, tlv(0xA3, b"\4\0")),
+        tlv(0xA1, tlv(0x30, STATE), MIC),
+    ],
+)
+def test_there_may_be_no_mic(token: bytes) -> None:
+    assert list_mic(token) == b""
+
+
 @pytest.mark.parametrize(
     "token",
     [
@@ -101,6 +123,8 @@ OID = tlv(0x06, b"\x2a\x03")
         response(tlv(0xA5, b"")),
         response(tlv(0x62, tlv(0x04, b"x"))),
         response(tlv(0xA2, b"")),
+        response(tlv(0xA3, b"")),
+        response(tlv(0xA3, tlv(0x30, b"x"))),
         response(tlv(0xA2, tlv(0x24, tlv(0x04, b"x")))),
         tlv(0xA1, b"\x3f\x81\x01\x00"),
         b"\xa1\x80\x30\x00\x00\x00",

@@ -32,7 +32,7 @@ from saslwrap.mechanisms.gss.layer import best_ssf, make_context
 from saslwrap.mechanisms.gss.ntlm import NTLMWatch
 from saslwrap.mechanisms.gss.provider import Flag, GSSContext
 from saslwrap.mechanisms.gss.side import GSSSide
-from saslwrap.mechanisms.gss.tokens import RESPONSE
+from saslwrap.mechanisms.gss.tokens import RESPONSE, list_mic, open_token
 from saslwrap.properties import MAX_MAXBUF, SecurityProperties
 
 __all__ = ["GSSSPNEGOClient", "GSSSPNEGOServer"]
@@ -152,6 +152,7 @@ class GSSSPNEGOClient(GSSSide, ClientMechanism):
         self.properties = properties
         self._ntlm = "\\" in (username or "") if ntlm is None else ntlm
         self._watch = NTLMWatch()
+        self._listed = False  # the server's MIC over the list of mechanisms has come
 
     @classmethod
     def best_ssf(cls, properties: SecurityProperties, external_ssf: int = 0) -> int | None:
@@ -170,6 +171,7 @@ class GSSSPNEGOClient(GSSSide, ClientMechanism):
             if not message or message[0] != RESPONSE:  # a list of its own would replace ours
                 raise MalformedMessageError("the server's token is no answer of SPNEGO")
             token = gss.step(message)
+            self._listed = self._listed or bool(list_mic(message))
         if _is_forbidden(gss, ntlm=self._ntlm):
             raise NegotiationError(
                 "the server wants NTLM, which was not allowed: see that Kerberos works there, or "
@@ -232,6 +234,11 @@ class GSSSPNEGOClient(GSSSide, ClientMechanism):
     def _conclude(self, gss: GSSContext) -> None:
         if gss.protocol != "ntlm" and Flag.MUTUAL not in gss.flags:
             raise MutualAuthenticationError("the server did not prove itself to Kerberos")
+        if self._watch.seen and not self._listed:
+            raise MutualAuthenticationError(
+                "the server did not prove itself to NTLM: its MIC over SPNEGO's list of mechanisms "
+                "is missing"
+            )
         context = self._limits.context(
             gss, self._watch, self.properties, self._channel.external_ssf
         )
@@ -288,6 +295,8 @@ class GSSSPNEGOServer(GSSSide, ServerMechanism):
         self._properties = properties
         self._ntlm = ntlm
         self._watch = NTLMWatch()
+        self._in_spnego = False  # not NTLM or Kerberos by itself
+        self._listed = False  # the client's MIC over the list of mechanisms has come
 
     def _step(self, message: bytes | None) -> bytes | None:
         if not message:
@@ -297,10 +306,14 @@ class GSSSPNEGOServer(GSSSide, ServerMechanism):
         self._watch.see(message)
         gss = self._gss
         if gss is None:
+            self._in_spnego = open_token(message) != message
             gss, token = self._start(message)
             self._gss = gss
         else:
+            if self._in_spnego and message[0] != RESPONSE:  # nothing would hold the list then
+                raise MalformedMessageError("the client's token is no answer of SPNEGO")
             token = gss.step(message)
+            self._listed = self._listed or bool(list_mic(message))
         if _is_forbidden(gss, ntlm=self._ntlm):
             raise NegotiationError("the client wants NTLM, which is not accepted here")
         if gss.protocol == "ntlm" and gss.complete_inside and not self._watch.seen:
@@ -325,6 +338,11 @@ class GSSSPNEGOServer(GSSSide, ServerMechanism):
 
     def _conclude(self, gss: GSSContext) -> None:
         self._check_bindings(bound=self._watch.bound if gss.protocol == "ntlm" else gss.bound)
+        if gss.protocol == "ntlm" and self._in_spnego and not self._listed:
+            raise AuthenticationError(
+                "the client's MIC over SPNEGO's list of mechanisms is missing: somebody may have "
+                "struck out what is better than NTLM"
+            )
         context = self._limits.context(
             gss, self._watch, self._properties, self._channel.external_ssf
         )

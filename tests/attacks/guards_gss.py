@@ -83,8 +83,12 @@ mic_cut_off = Guard(NTLM, "if 0 < offset < _BEHIND_MIC or", "if")
 unsigned = Guard(NTLM, "or not message.startswith(_AUTHENTICATE):", "or False:")
 twice = Guard(NTLM, "self._flags is not None or", "")
 proof_leaves = Guard(SPNEGO, "if self._watch.seen:", "if False:")
+server_unlisted = Guard(SPNEGO, "if self._watch.seen and not self._listed:", "if False:")
+client_unlisted = Guard(SPNEGO, "and self._in_spnego and not self._listed:", "and False:")
+steps_out = Guard(SPNEGO, "if self._in_spnego and message[0] != RESPONSE:", "if False:")
+said_twice = Guard(TOKENS, 'return b"" if mic == own else mic', "return mic")
 FORM = "if token[0] not in (_INITIAL, RESPONSE):"
-any_form = Guard(TOKENS, FORM, f"{FORM}\n            return b''\n        if False:")
+any_form = Guard(TOKENS, FORM, f"{FORM}\n            return {{}}\n        if False:")
 any_name = Guard(TOKENS, "if mechanism != _SPNEGO or", "if")
 LENGTH = "stop - start > _LONGEST.get(token[at], -1)"
 
@@ -181,6 +185,12 @@ NTLM_GUARDS: list[tuple[str, Guard]] = [
     (N + "second_message_does_not_hide_a_weak_session", twice),
     (N + "client_hands_out_nothing_for_a_weak_session[neither]", proof_leaves),
     (N + "client_hands_out_nothing_for_a_weak_session[40 bits]", proof_leaves),
+    (N + "server_whose_mic_over_the_list_is_missing_is_refused[struck_out]", server_unlisted),
+    (N + "server_whose_mic_over_the_list_is_missing_is_refused[put_outside]", server_unlisted),
+    (N + "server_whose_mic_over_the_list_is_missing_is_refused[said_twice]", said_twice),
+    (N + "client_whose_mic_over_the_list_is_missing_is_refused[struck_out]", client_unlisted),
+    (N + "client_whose_mic_over_the_list_is_missing_is_refused[said_twice]", said_twice),
+    (N + "client_that_steps_out_of_spnego_is_refused", steps_out),
     (N + "login_that_is_not_bound_to_the_servers_tls_is_refused[ntlm-zeros]", unbound),
     (
         N + "login_that_is_not_bound_to_the_servers_tls_is_refused[ntlm-zeros]",

@@ -6,11 +6,17 @@ forms that DER does not have. A login that is bound to no TLS connection can be 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from saslwrap.errors import AuthenticationError, MalformedMessageError, NegotiationError
+from saslwrap.errors import (
+    AuthenticationError,
+    MalformedMessageError,
+    MutualAuthenticationError,
+    NegotiationError,
+)
 from saslwrap.mechanism import Mechanism
 from saslwrap.mechanisms.gss import provider
 from saslwrap.mechanisms.gss.ntlm import NTLMWatch
@@ -343,6 +349,67 @@ def test_e2_client_hands_out_nothing_for_a_weak_session(without: int) -> None:
     bent = says.send(told(ours, None))
     with pytest.raises(NegotiationError):
         ours.step(bent)
+
+
+# ---------------------------------------------------------------- E2: a list that nobody holds
+
+Bend = Callable[[bytes], bytes]
+
+
+def struck_out(token: bytes) -> bytes:
+    """An answer of SPNEGO without the MIC over the list of mechanisms."""
+    answer = spnego._spnego.unpack_token(token)
+    assert answer.mech_list_mic
+    return responded(answer.response_token)
+
+
+def put_outside(token: bytes) -> bytes:
+    """The same: the MIC stands behind what is read."""
+    state = bytes.fromhex("a003 0a0100")
+    at = token.index(state) + len(state)
+    assert token[2:4] == bytes([0x30, at - 4 + len(token[at:])])
+    return token[:3] + bytes([at - 4]) + token[4:]
+
+
+def said_twice(token: bytes) -> bytes:
+    """The mechanism's token in its place, which pyspnego takes for an old peer's slip."""
+    answer = spnego._spnego.unpack_token(token)
+    own = answer.response_token or answer.mech_list_mic
+    return responded(own, own)
+
+
+@pytest.mark.parametrize("bend", [struck_out, put_outside, said_twice])
+@ntlm_alone
+def test_e2_server_whose_mic_over_the_list_is_missing_is_refused(bend: Bend) -> None:
+    """RFC 4178 section 5: it is all that holds the list, and all that a server proves by NTLM.
+
+    Guard: saslwrap/mechanisms/gss_spnego.py: if self._watch.seen and not self._listed:
+    """
+    ours, server = (spnego_mechanism(role, ntlm=True) for role in ("client", "server"))
+    last = told(server, told(ours, told(server, told(ours, None))))
+    for _ in range(2):
+        with pytest.raises(MutualAuthenticationError, match="MIC over SPNEGO's list"):
+            ours.step(bend(last))
+    assert not ours.complete
+
+
+@pytest.mark.parametrize("bend", [struck_out, said_twice])
+@ntlm_alone
+def test_e2_client_whose_mic_over_the_list_is_missing_is_refused(bend: Bend) -> None:
+    """Guard: saslwrap/mechanisms/gss_spnego.py: and self._in_spnego and not self._listed:"""
+    client, ours = (spnego_mechanism(role, ntlm=True) for role in ("client", "server"))
+    proof = told(client, told(ours, told(client, None)))
+    assert_refused(ours, bend(proof), "MIC over SPNEGO's list")
+
+
+@ntlm_alone
+def test_e2_client_that_steps_out_of_spnego_is_refused() -> None:
+    """Guard: saslwrap/mechanisms/gss_spnego.py: if self._in_spnego and message[0] != RESPONSE:"""
+    client, ours = (spnego_mechanism(role, ntlm=True) for role in ("client", "server"))
+    proof = told(client, told(ours, told(client, None)))
+    with pytest.raises(MalformedMessageError, match="no answer of SPNEGO"):
+        ours.step(spnego._spnego.unpack_token(proof).response_token)
+    assert not ours.complete
 
 
 # ---------------------------------------------------------------- E2: the wrong TLS connection

@@ -23,13 +23,14 @@ from spnego._ntlm_raw.messages import AvFlags, AvId
 from saslwrap.errors import (
     AuthenticationError,
     MalformedMessageError,
+    MutualAuthenticationError,
     NegotiationError,
     ProtocolError,
     SASLError,
 )
 from saslwrap.mechanism import Mechanism
 from saslwrap.mechanisms.gss.ntlm import NTLMWatch
-from saslwrap.mechanisms.gss.tokens import MAX_TOKEN, open_token
+from saslwrap.mechanisms.gss.tokens import MAX_TOKEN, list_mic, open_token
 from saslwrap.testing import MechanismPair
 from tests.fuzz.reader import Reader
 from tests.fuzz.target import Target
@@ -92,18 +93,20 @@ def judge_token(data: bytes) -> None:
     if inner == token:
         assert not token or token[0] == 0x60 or token.startswith(NTLM)
     else:
-        assert pyspnego_opens(token) in (None, inner), "pyspnego sees another token inside"
+        found = inner, list_mic(token)
+        assert pyspnego_opens(token) in (None, found), "pyspnego sees something else inside"
 
 
-def pyspnego_opens(token: bytes) -> bytes | None:
-    """What pyspnego finds inside; None if it refuses the token."""
+def pyspnego_opens(token: bytes) -> tuple[bytes, bytes] | None:
+    """What pyspnego finds inside, and the MIC that it verifies; None if it refuses the token."""
     try:
         there = spnego._spnego.unpack_token(token)
         is_first = isinstance(there, spnego._spnego.NegTokenInit)
         found = there.mech_token if is_first else there.response_token
+        mic = None if is_first else there.mech_list_mic
     except Exception:  # it refuses more than we do, in many ways
         return None
-    return bytes(found or b"")
+    return bytes(found or b""), bytes(mic or b"") if mic != found else b""
 
 
 def judge_ntlm(data: bytes) -> None:
@@ -264,6 +267,7 @@ TARGETS = (
             MalformedMessageError: "no token of SPNEGO, or none where one was due",
             AuthenticationError: "a token that does not hold",
             NegotiationError: "a session that our policy does not take; Kerberos alone",
+            MutualAuthenticationError: "a server's answer without a MIC over the list",
             ProtocolError: "a message after completion",
         },
         login_seeds,

@@ -12,7 +12,7 @@ from typing import Final
 
 from saslwrap.errors import MalformedMessageError
 
-__all__ = ["MAX_TOKEN", "RESPONSE", "open_token"]
+__all__ = ["MAX_TOKEN", "RESPONSE", "list_mic", "open_token"]
 
 MAX_TOKEN: Final = 65535
 """Octets: the largest that Windows takes (MaxTokenSize)."""
@@ -36,6 +36,7 @@ _OID: Final = 0x06
 _OCTET_STRING: Final = 0x04
 _FIRST_FIELD: Final = 0xA0
 _TOKEN_FIELD: Final = 0xA2  # mechToken of NegTokenInit, responseToken of NegTokenResp
+_MIC_FIELD: Final = 0xA3  # mechListMIC of NegTokenResp
 _LAST_FIELD: Final = 0xA4
 
 #: What SPNEGO's tokens are made of, and how long that may be. Other tags are refused: pyspnego does
@@ -65,33 +66,58 @@ def open_token(token: bytes) -> bytes:
         raise MalformedMessageError(f"a token of {len(token)} octets; {MAX_TOKEN} are the most")
     if not token or token.startswith(_NTLM):
         return token
+    fields = _take_apart(token)
+    return token if fields is None else fields.get(_TOKEN_FIELD, b"")
+
+
+def list_mic(token: bytes) -> bytes:
+    """Give the MIC over the list of mechanisms in an answer of SPNEGO's, `b""` without.
+
+    Without one, too, where it is the mechanism's token again: pyspnego takes that for the slip of
+    an old peer, and does not verify it.
+
+    :raises MalformedMessageError: as `open_token`
+    """
+    own = open_token(token)
+    if token[:1] != bytes([RESPONSE]):
+        return b""
+    mic = (_take_apart(token) or {}).get(_MIC_FIELD, b"")
+    return b"" if mic == own else mic
+
+
+def _take_apart(token: bytes) -> dict[int, bytes] | None:
+    """Give the strings of a token's fields, by their tags; None for a token of Kerberos' own."""
     try:
         if token[0] not in (_INITIAL, RESPONSE):
             raise ValueError
         _walk(token)
-        return _mechanism_token(token)
+        spans = _field_spans(token)
+        if spans is None:
+            return None
+        strings = (_TOKEN_FIELD,) if token[0] == _INITIAL else (_TOKEN_FIELD, _MIC_FIELD)
+        return {tag: _string(token, *spans[tag]) for tag in strings if tag in spans}
     except (IndexError, ValueError):
         raise MalformedMessageError("the token is not as SPNEGO or Kerberos have it") from None
 
 
-def _mechanism_token(token: bytes) -> bytes:
+def _field_spans(token: bytes) -> dict[int, tuple[int, int]] | None:
     start, stop = _contents(token, 0, len(token))
     if token[0] == _INITIAL:
         behind = _contents(token, start, stop)[1]
         if (mechanism := token[start:behind]) in _KERBEROS:
-            return token
+            return None
         if mechanism != _SPNEGO or token[behind] != _INIT:
             raise ValueError
         start, stop = _contents(token, behind, stop)
     if token[start] != _SEQUENCE:
         raise ValueError
-    fields = dict(_fields(token, *_contents(token, start, stop)))
-    if _TOKEN_FIELD not in fields:
-        return b""
-    first, last = fields[_TOKEN_FIELD]
-    if token[first] != _OCTET_STRING:
+    return dict(_fields(token, *_contents(token, start, stop)))
+
+
+def _string(token: bytes, start: int, stop: int) -> bytes:
+    if token[start] != _OCTET_STRING:
         raise ValueError
-    return token[slice(*_contents(token, first, last))]
+    return token[slice(*_contents(token, start, stop))]
 
 
 def _fields(token: bytes, at: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:
