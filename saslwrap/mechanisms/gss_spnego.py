@@ -171,7 +171,7 @@ class GSSSPNEGOClient(GSSSide, ClientMechanism):
             if not message or message[0] != RESPONSE:  # a list of its own would replace ours
                 raise MalformedMessageError("the server's token is no answer of SPNEGO")
             token = gss.step(message)
-            self._listed = self._listed or bool(list_mic(message))
+            self._listed |= bool(list_mic(message))
         if _is_forbidden(gss, ntlm=self._ntlm):
             raise NegotiationError(
                 "the server wants NTLM, which was not allowed: see that Kerberos works there, or "
@@ -313,7 +313,7 @@ class GSSSPNEGOServer(GSSSide, ServerMechanism):
             if self._in_spnego and message[0] != RESPONSE:  # nothing would hold the list then
                 raise MalformedMessageError("the client's token is no answer of SPNEGO")
             token = gss.step(message)
-            self._listed = self._listed or bool(list_mic(message))
+            self._listed |= bool(list_mic(message))
         if _is_forbidden(gss, ntlm=self._ntlm):
             raise NegotiationError("the client wants NTLM, which is not accepted here")
         if gss.protocol == "ntlm" and gss.complete_inside and not self._watch.seen:

@@ -79,9 +79,11 @@ class Strings(Lines):
 
 
 def _take_apart(line: bytes) -> list[Word] | None:
+    if not line.endswith(b"\r\n"):
+        return None
     words: list[Word] = []
-    at = 0
-    while line[at:] != b"\r\n":
+    at, end = 0, len(line) - 2
+    while at != end:
         if (match := _WORD.match(line, at)) is None:
             return None
         word, at = _take(line, match)

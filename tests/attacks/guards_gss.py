@@ -86,7 +86,7 @@ proof_leaves = Guard(SPNEGO, "if self._watch.seen:", "if False:")
 server_unlisted = Guard(SPNEGO, "if self._watch.seen and not self._listed:", "if False:")
 client_unlisted = Guard(SPNEGO, "and self._in_spnego and not self._listed:", "and False:")
 steps_out = Guard(SPNEGO, "if self._in_spnego and message[0] != RESPONSE:", "if False:")
-said_twice = Guard(TOKENS, 'return b"" if mic == own else mic', "return mic")
+said_twice = Guard(TOKENS, 'return b"" if mic == fields.get(_TOKEN_FIELD) else mic', "return mic")
 FORM = "if token[0] not in (_INITIAL, RESPONSE):"
 any_form = Guard(TOKENS, FORM, f"{FORM}\n            return {{}}\n        if False:")
 any_name = Guard(TOKENS, "if mechanism != _SPNEGO or", "if")
