@@ -149,6 +149,7 @@ def test_refusals(feed: Feed, said: str, kind: type[SASLError], text: str) -> No
         (b"\r\n", ProtocolError, "sent '' during"),
         (b'"IMPLEMENTATION" "x"\r\n', ProtocolError, "'IMPLEMENTATION x'.*Read the greeting"),
         (b"HTTP/1.1 400\r\n", ProtocolError, "'HTTP/1.1 400'"),
+        (b'OK "a"b\n', MalformedMessageError, "cannot be taken apart"),
         (b'BYE "later"\r\n', ProtocolError, "ends the connection: 'later'$"),
         (b'OK (SASL word) "x"\r\n', MalformedMessageError, "SASL code without a string"),
         (b'OK (SASL "Y2g")\r\n', MalformedMessageError, "no base64"),
