@@ -309,10 +309,11 @@ def server_seeds() -> Iterator[bytes]:
 
 
 def spnego_seeds() -> Iterator[bytes]:
-    """With a layer, and without."""
+    """With a layer, and without; an answer that was bent to want a MIC when all has been said."""
     for edits in login_seeds():
         yield b"\0" + edits
     yield b"\1"
+    yield b"\0\0" + bytes([1, 0, 10, 1]) + b"\3\1"
 
 
 TARGETS = (
@@ -351,6 +352,7 @@ TARGETS = (
             MalformedMessageError: "no token of SPNEGO, or none where one was due",
             AuthenticationError: "a token that does not hold",
             MutualAuthenticationError: "a token that proves nothing",
+            ProtocolError: "a message after completion",
         },
         spnego_seeds,
         512,
