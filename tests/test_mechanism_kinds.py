@@ -59,6 +59,40 @@ def test_a_client_that_may_choose_does_too(given: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "make_login_server",
+    [
+        IMAPAuthenticateServer,
+        LDAPBindServer,
+        POP3AuthServer,
+        SieveAuthenticateServer,
+        SMTPAuthServer,
+    ],
+)
+@pytest.mark.parametrize(
+    ("offer", "words"),
+    [
+        (["DIGEST-MD5"], "^mechanisms is a mapping .*, {'DIGEST-MD5': make}, not list$"),
+        (server(), "^mechanisms is a mapping .*, not DigestMD5Server$"),
+        ({"DIGEST-MD5": server()}, "'DIGEST-MD5'.* a function that makes one, not DigestMD5Server"),
+        ({"DIGEST-MD5": None}, "a function that makes one, not NoneType"),
+        ({b"DIGEST-MD5": server}, "^a mechanism's name is str, not bytes$"),
+        ({"": server}, "^a mechanism's name is 1 to 20 letters, .*, not ''$"),
+        ({"X" * 21: server}, f"not '{'X' * 21}'$"),
+        ({"DIGEST MD5": server}, "not 'DIGEST MD5'$"),
+        ({"X\r\n+OK": server}, r"not 'X\\r\\n\+OK'$"),
+        ({"X\n": server}, r"not 'X\\n'$"),
+        ({"\N{LATIN SMALL LETTER LONG S}CRAM": server}, "1 to 20 letters"),
+        ({"X-MINE": server, "x-mine": server}, "^mechanisms has X-MINE twice, in two spellings$"),
+    ],
+)
+def test_a_server_offers_what_it_can_make(
+    make_login_server: Any, offer: object, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        make_login_server(offer)
+
+
+@pytest.mark.parametrize(
     ("make_login_server", "command"),
     [
         (IMAPAuthenticateServer, b"a1 AUTHENTICATE DIGEST-MD5\r\n"),

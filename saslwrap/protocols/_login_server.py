@@ -25,6 +25,7 @@ from saslwrap.errors import (
 )
 from saslwrap.exchange import Event, Script, Send, check_kind
 from saslwrap.mechanism import ServerMechanism
+from saslwrap.protocols._factories import factories_by_name
 from saslwrap.protocols._lines import Lines
 
 __all__ = ["Answers", "LineLoginServer", "verb_of"]
@@ -82,7 +83,7 @@ class LineLoginServer(Lines):
         initial_response: bool = True,
     ) -> None:
         super().__init__(None)
-        self._factories: Final = {name.upper(): make for name, make in mechanisms.items()}
+        self._factories: Final = factories_by_name(mechanisms)
         self._initial_response = initial_response
         self._unanswered = False  # a command
         self._challenging = False  # and the client has to speak

@@ -150,6 +150,7 @@ class IMAPAuthenticateServer(LineLoginServer):
     :param mechanisms: factories by IANA name
     :param initial_response: whether a message in the command is taken (SASL-IR, RFC 4959)
     :ivar tag: of the last command, empty before the first
+    :raises UsageError: a name that SASL does not allow, or what makes no mechanism
     """
 
     _VERB = "AUTHENTICATE"

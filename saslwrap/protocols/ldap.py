@@ -35,6 +35,7 @@ from saslwrap.errors import (
 from saslwrap.errors import UnacceptableSuccessError as UnacceptableSuccessError
 from saslwrap.exchange import Event, Exchange, Script, Send, check_kind, transport_survives
 from saslwrap.mechanism import ClientMechanism, Mechanism, ServerMechanism
+from saslwrap.protocols._factories import factories_by_name
 from saslwrap.protocols._refusals import too_weak
 from saslwrap.protocols.ldap_messages import (
     MAX_MESSAGE_ID,
@@ -252,11 +253,12 @@ class LDAPBindServer(_Bind):
     :param mechanisms: factories by IANA name
     :ivar message_id: of the last bindRequest, 0 before the first
     :ivar bind_name: the DN in it, which SASL does not use
+    :raises UsageError: a name that SASL does not allow, or what makes no mechanism
     """
 
     def __init__(self, mechanisms: Mapping[str, Callable[[], ServerMechanism]]) -> None:
         super().__init__(None)
-        self._factories: Final = {name.upper(): make for name, make in mechanisms.items()}
+        self._factories: Final = factories_by_name(mechanisms)
         self._chosen = ""
         self._unanswered = False
         self.message_id: int = 0

@@ -97,6 +97,7 @@ class POP3AuthServer(LineLoginServer):
     ask again under the layer.
 
     :param mechanisms: factories by IANA name
+    :raises UsageError: a name that SASL does not allow, or what makes no mechanism
     """
 
     _ANSWERS = Answers(

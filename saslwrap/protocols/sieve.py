@@ -166,6 +166,7 @@ class SieveAuthenticateServer(LineLoginServer, Strings):
         clients ask for them, and lose what arrives together with the OK: False is for them
     :ivar greeting: the capabilities as octets, and OK: what a client is to hear first, and again
         under the layer
+    :raises UsageError: a name that SASL does not allow, or what makes no mechanism
     """
 
     _VERB = "AUTHENTICATE"

@@ -112,6 +112,7 @@ class SMTPAuthServer(LineLoginServer):
 
     :param mechanisms: factories by IANA name
     :param hostname: how the server calls itself when it answers EHLO
+    :raises UsageError: a name that SASL does not allow, or what makes no mechanism
     """
 
     _CHALLENGE = b"334 "

@@ -17,6 +17,7 @@ from saslwrap.mechanisms.digest_md5.messages import DEFAULT_MAXBUF
 from saslwrap.mechanisms.gss_spnego import GSSSPNEGOServer
 from saslwrap.mechanisms.gssapi import GSSAPIServer
 from saslwrap.properties import SecurityProperties
+from saslwrap.protocols._factories import factories_by_name
 from saslwrap.testing.quirks import STRICT, Quirks
 from saslwrap.testing.quirky_mechanisms import QuirkyDigestMD5, QuirkyGSSAPI, QuirkyGSSSPNEGO
 
@@ -68,12 +69,10 @@ class Place:
         """
         if isinstance(chosen, str):
             raise UsageError(f"mechanisms takes several names: mechanisms=[{chosen!r}]")
+        if isinstance(chosen, Mapping):
+            return factories_by_name(chosen)
         for name in chosen:
             require_kind("a mechanism's name", name, str)
-        if isinstance(chosen, Mapping):
-            for name, make in chosen.items():
-                require_kind(f"mechanisms[{name!r}]", make, Callable, "a function that makes one")
-            return dict(chosen)
         factories = {name.upper(): self._factory(name) for name in chosen}
         for make in factories.values():
             make()
