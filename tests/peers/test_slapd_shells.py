@@ -1,6 +1,6 @@
 """slapd through every shell: streams, a protocol that upgrades itself, a socket, and anyio again.
 
-What each does alone is in `test_slapd.py` and in the tests of the shells; here they do the same.
+What each does alone is in `test_slapd*.py` and in the tests of the shells; here they do the same.
 """
 
 from __future__ import annotations
