@@ -49,7 +49,7 @@ TESTS = (
     "test_found_by_others.py",
     "test_framing.py",
     "test_imap.py",
-    "test_layer.py",
+    "test_layer*.py",
     "test_line_logins.py",
     "test_ldap*.py",
     "test_mechanism.py",
