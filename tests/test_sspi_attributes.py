@@ -29,8 +29,8 @@ from saslwrap.sspi import (
     query_context_attributes,
 )
 from saslwrap.testing.pairs import PROTECTIONS, USERNAME, context_pair
+from tests.sspi_calls import refused
 from tests.support import make_context as make_toy_context
-from tests.test_sspi_messages import refused
 from tests.test_sspi_negotiation import ALICE, ALL, TARGET, logged_in
 
 SIZES: Final = SecPkgAttr.SECPKG_ATTR_SIZES

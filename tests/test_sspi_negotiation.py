@@ -46,8 +46,8 @@ from saslwrap.testing.pairs import (
     get_secret,
     properties_for,
 )
+from tests.sspi_calls import opened, refused, sealed
 from tests.test_context import exposed
-from tests.test_sspi_messages import opened, refused, sealed
 
 OK = SecurityStatus.SEC_E_OK
 CONTINUE = SecurityStatus.SEC_I_CONTINUE_NEEDED

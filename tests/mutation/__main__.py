@@ -59,11 +59,11 @@ TESTS = (
     "test_properties.py",
     "test_sieve.py",
     "test_smtp.py",
-    "test_sspi_messages.py",
+    "test_sspi_m*.py",
 )
 
 #: It counts memory, of which coverage takes some.
-NOT_UNDER_COVERAGE = "tests/test_sspi_messages.py::test_neither_direction_copies_the_message"
+NOT_UNDER_COVERAGE = "tests/test_sspi_memory.py::test_neither_direction_copies_the_message"
 
 #: Which tests run a line, by its number: their ids, and `IMPORT` where it runs at import.
 Coverage = Mapping[int, set[str]]
