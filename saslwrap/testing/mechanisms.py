@@ -64,7 +64,8 @@ class Place:
         Each of the former makes one at once, so that what is missing is told to whoever starts the
         server, and not to its clients.
 
-        :raises UsageError: a name that is not known here, or one string in place of several
+        :raises UsageError: a name that is not known here, one string in place of several, or a
+            factory that a login's server half would refuse
         :raises MechanismUnavailableError: the extra of a mechanism is not installed
         """
         if isinstance(chosen, str):

@@ -27,6 +27,7 @@ from saslwrap.sync import SASLSocket, authenticate_socket
 from saslwrap.testing import MechanismPair, context_pair, mechanism_pair
 from saslwrap.testing.pairs import HOST, USERNAME
 from saslwrap.testing.tasks import run_both, settle
+from tests.sync_sockets import exactly as received
 from tests.test_shells_adapters import (
     PATIENCE,
     WORLDS,
@@ -137,16 +138,6 @@ def only(name: str) -> pytest.MarkDecorator:
     """What one shell does in a way of its own."""
     worlds = [world for world in WORLDS if str(world.id).startswith(name)]
     return pytest.mark.parametrize("world", worlds, indirect=True)
-
-
-def received(sock: socket.socket, count: int) -> bytes:
-    """Receive so many octets as they are."""
-    data = bytearray()
-    while len(data) < count:
-        chunk = sock.recv(count - len(data))
-        assert chunk, f"the end came after {len(data)} octets"
-        data += chunk
-    return bytes(data)
 
 
 async def refuses_cleartext(end: End) -> None:
