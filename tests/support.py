@@ -132,6 +132,22 @@ def drain(layer: SecurityLayer) -> bytes:
     return b"".join(iter(layer.read, b""))
 
 
+class Receiving(Protocol):
+    """A socket, sealed or not."""
+
+    def recv(self, size: int, /) -> bytes: ...
+
+
+def exactly(sock: Receiving, count: int) -> bytes:
+    """Receive so many octets."""
+    data = bytearray()
+    while len(data) < count:
+        chunk = sock.recv(count - len(data))
+        assert chunk, f"the end came after {len(data)} octets"
+        data += chunk
+    return bytes(data)
+
+
 class Toy(Protocol):
     """What calls `on_call` while it works."""
 

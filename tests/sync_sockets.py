@@ -17,6 +17,7 @@ from saslwrap.sync import SASLSocket
 from saslwrap.testing import context_pair
 from saslwrap.testing.pairs import HOST
 from tests.conftest import TLSContexts
+from tests.support import exactly
 
 Sockets: TypeAlias = tuple[socket.socket, socket.socket]
 Sealed: TypeAlias = tuple[SASLSocket, SASLSocket]
@@ -85,15 +86,6 @@ ByHand: TypeAlias = tuple[SASLSocket, socket.socket, SecurityLayer]
 
 def seal(layer: SecurityLayer, *messages: bytes) -> bytes:
     return b"".join(b"".join(layer.send_data(message)) for message in messages)
-
-
-def exactly(sock: SASLSocket | socket.socket, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        chunk = sock.recv(count - len(data))
-        assert chunk, f"the end came after {len(data)} octets"
-        data += chunk
-    return bytes(data)
 
 
 def to_end(sock: SASLSocket | socket.socket) -> bytes:

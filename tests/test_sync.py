@@ -20,7 +20,7 @@ from saslwrap.errors import (
 from saslwrap.layer import SecurityLayer
 from saslwrap.sync import SASLSocket
 from saslwrap.testing import PROTECTIONS, context_pair
-from tests.support import ToySealer, make_context
+from tests.support import ToySealer, exactly, make_context
 from tests.sync_sockets import (
     PATIENCE,
     RESET,
@@ -29,7 +29,6 @@ from tests.sync_sockets import (
     Sockets,
     altered,
     by_hand,
-    exactly,
     pair,
     pool,
     seal,

@@ -7,7 +7,8 @@ import io
 
 import pytest
 
-from tests.sync_sockets import PATIENCE, Sealed, exactly, pair, ready, sockets, talk, to_end
+from tests.support import exactly
+from tests.sync_sockets import PATIENCE, Sealed, pair, ready, sockets, talk, to_end
 
 __all__ = ["pair", "sockets"]
 

@@ -29,13 +29,13 @@ from saslwrap.sync import SASLSocket, authenticate_socket
 from saslwrap.testing import PROTECTIONS, MechanismPair, mechanism_pair
 from saslwrap.testing.pairs import HOST, PASSWORD, REALM, USERNAME, get_secret
 from tests.conftest import exchange_pair
+from tests.support import exactly
 from tests.sync_sockets import (
     PATIENCE,
     ByHand,
     Sealed,
     Sockets,
     by_hand,
-    exactly,
     pair,
     pool,
     seal,

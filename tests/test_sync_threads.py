@@ -16,6 +16,7 @@ from saslwrap.errors import ContextBusyError, IntegrityError
 from saslwrap.protocols.ldap import LDAPBind
 from saslwrap.sync import SASLSocket, authenticate_socket
 from saslwrap.testing import context_pair, mechanism_pair
+from tests.support import exactly
 from tests.sync_sockets import (
     PATIENCE,
     ByHand,
@@ -23,7 +24,6 @@ from tests.sync_sockets import (
     Sockets,
     altered,
     by_hand,
-    exactly,
     pair,
     pool,
     seal,

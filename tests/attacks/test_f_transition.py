@@ -27,7 +27,7 @@ from saslwrap.sync import SASLSocket, authenticate_socket
 from saslwrap.testing import MechanismPair, context_pair, mechanism_pair
 from saslwrap.testing.pairs import HOST, USERNAME
 from saslwrap.testing.tasks import run_both, settle
-from tests.sync_sockets import exactly as received
+from tests.support import exactly as received
 from tests.test_shells_adapters import (
     PATIENCE,
     WORLDS,

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,16 +47,6 @@ LINES = {
 
 #: What a replacement that is no Python, or misses a name, would fail of: not of the attack.
 BROKEN = re.compile(r"\b(SyntaxError|IndentationError|ImportError|ModuleNotFoundError|NameError)\b")
-
-#: What the attacks import from elsewhere in the tests.
-HELPERS = (
-    "__init__.py",
-    "gss_pairs.py",
-    "peers/__init__.py",
-    "peers/directory.py",
-    "support.py",
-    "test_shells_adapters.py",
-)
 
 CONFTEST = """\
 import os
@@ -97,6 +88,25 @@ ATTACKS = {
 }
 
 
+def imported_by(path: Path) -> Iterator[Path]:
+    """Find what a file imports from the tests, attacks left out, and the package of each."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+        if module.startswith("tests.") and not module.startswith("tests.attacks"):
+            imported = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+            yield from (imported, imported.parent / "__init__.py")
+
+
+@cache
+def helpers() -> frozenset[Path]:
+    """Find what the attacks need from elsewhere in the tests, by whatever way."""
+    found: set[Path] = set()
+    to_read = {path for path in HERE.glob("*.py") if path != Path(__file__)}
+    while to_read := {helper for path in to_read for helper in imported_by(path)} - found:
+        found |= to_read
+    return frozenset(found)
+
+
 def in_one_line(source: str) -> str:
     return " ".join(source.split())
 
@@ -106,9 +116,10 @@ def copy_package(to: Path) -> None:
     unwanted = shutil.ignore_patterns("test_guards*")
     shutil.copytree(ROOT / "saslwrap", to / "saslwrap")
     shutil.copytree(HERE, to / "tests" / "attacks", ignore=unwanted)
-    (to / "tests" / "peers").mkdir()
-    for name in HELPERS:
-        shutil.copy(ROOT / "tests" / name, to / "tests" / name)
+    for helper in helpers():
+        copy = to / helper.relative_to(ROOT)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(helper, copy)
     (to / "conftest.py").write_text(CONFTEST)
     (to / "pytest.ini").write_text(SETTINGS)
 
