@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -363,6 +364,37 @@ def test_the_greeting_quotes_what_needs_it() -> None:
     server = SieveAuthenticateServer({}, capabilities={"IMPLEMENTATION": 'a "b" \\c', "X": None})
     greeting = b'"IMPLEMENTATION" "a \\"b\\" \\\\c"\r\n"X"\r\n"SASL" ""\r\nOK "ready"\r\n'
     assert server.greeting == greeting
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "message"),
+    [
+        ({"SIEVE": 'fileinto\r\n"SASL" "PLAIN'}, "one line of at most 1024 octets"),
+        ({'X\nOK "ready"': None}, "one line of at most 1024 octets"),
+        ({"SIEVE": "\0"}, "one line of at most 1024 octets"),
+        ({"SIEVE": "\u00e9" * 513}, "one line of at most 1024 octets"),
+        ({"SIEVE": "x" * 1_000_000}, "one line of at most 1024 octets"),
+        ({"SASL": "PLAIN"}, "leave SASL out"),
+        ({"sasl": None}, "leave SASL out"),
+        ({"VERSION": 1}, r"what is in capabilities\['VERSION'\] is str, not int"),
+        ({None: None}, r"what is in capabilities\[None\] is str, not NoneType"),
+        (["SIEVE"], "capabilities is a mapping of names to texts, .* not list"),
+    ],
+)
+def test_capabilities_that_would_be_heard_as_something_else(
+    capabilities: Any, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        SieveAuthenticateServer({}, capabilities=capabilities)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_capability_may_be_as_long_as_a_quoted_string() -> None:
+    text = "\u00e9" * 512
+    assert (
+        f'"SIEVE" "{text}"'
+        in SieveAuthenticateServer({}, capabilities={"SIEVE": text}).greeting.decode()
+    )
 
 
 def test_the_greeting_names_all_mechanisms() -> None:

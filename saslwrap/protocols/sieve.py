@@ -17,11 +17,11 @@ A login is given up by the string "*" in place of a response; the server answers
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar, Final
 
-from saslwrap.errors import MalformedMessageError, ProtocolError, one_line
+from saslwrap.errors import MalformedMessageError, ProtocolError, UsageError, one_line, require_kind
 from saslwrap.exchange import Event, Exchange, Script, Send
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.protocols._follow_up import FollowUp
@@ -30,6 +30,9 @@ from saslwrap.protocols._login_server import Answers, LineLoginServer
 from saslwrap.protocols._strings import Strings, Word, literal, quoted, string
 
 __all__ = ["SieveAuthenticate", "SieveAuthenticateServer"]
+
+#: The longest text of a capability, in octets (RFC 5804 section 4).
+_TEXT_LIMIT: Final = 1024
 
 _NONE: Final[Mapping[str, str | None]] = MappingProxyType({})
 
@@ -166,7 +169,8 @@ class SieveAuthenticateServer(LineLoginServer, Strings):
         clients ask for them, and lose what arrives together with the OK: False is for them
     :ivar greeting: the capabilities as octets, and OK: what a client is to hear first, and again
         under the layer
-    :raises UsageError: a name that SASL does not allow, or what makes no mechanism
+    :raises UsageError: a name that SASL does not allow, what makes no mechanism, or a capability
+        that is SASL, no text, or more than a line of it
     """
 
     _VERB = "AUTHENTICATE"
@@ -193,12 +197,12 @@ class SieveAuthenticateServer(LineLoginServer, Strings):
     ) -> None:
         super().__init__(mechanisms)
         self._announce = announce
-        known = {**capabilities, "SASL": " ".join(self._factories)}
-        lines = (
-            quoted(name) if value is None else f"{quoted(name)} {quoted(value)}"
-            for name, value in known.items()
-        )
-        self.greeting: bytes = "".join(f"{line}\r\n" for line in (*lines, 'OK "ready"')).encode()
+        lines = [
+            *_capability_lines(capabilities),
+            f'"SASL" {quoted(" ".join(self._factories))}',
+            'OK "ready"',
+        ]
+        self.greeting: bytes = "".join(f"{line}\r\n" for line in lines).encode()
 
     def follow_up(self) -> Exchange | None:
         """Give what says the capabilities again, under the layer."""
@@ -244,6 +248,23 @@ class SieveAuthenticateServer(LineLoginServer, Strings):
 
     def _result_line(self, status: str, text: str) -> str:
         return f"{status} {quoted(text)}"
+
+
+def _capability_lines(capabilities: Mapping[str, str | None]) -> Iterator[str]:
+    """Write what an application gave; refuse what would be heard as something else."""
+    wanted = "a mapping of names to texts, {'SIEVE': 'fileinto'}"
+    require_kind("capabilities", capabilities, Mapping, wanted)
+    for name, value in capabilities.items():
+        texts = [name] if value is None else [name, value]
+        for text in texts:
+            require_kind(f"what is in capabilities[{name!r}]", text, str)
+            if not text.isprintable() or len(text.encode()) > _TEXT_LIMIT:
+                raise UsageError(
+                    f"a capability is one line of at most {_TEXT_LIMIT} octets, not {text[:80]!r}"
+                )
+        if name.upper() == "SASL":
+            raise UsageError("leave SASL out of capabilities: it is added, and names mechanisms")
+        yield " ".join(map(quoted, texts))
 
 
 class _Greeting(FollowUp):
