@@ -1,10 +1,15 @@
 """Wait for mail with aioimaplib, under a layer, and read it.
 
-Run it as it is, and it starts a server of its own; or: aioimaplib_sealed.py HOST PORT USER PASSWORD
+Run it as it is, and it starts a server of its own. With
+
+    aioimaplib_sealed.py HOST PORT USER
+
+it asks for the password.
 """
 
 import asyncio
 import sys
+from getpass import getpass
 
 from aioimaplib import aioimaplib
 
@@ -46,7 +51,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case []:
             asyncio.run(with_a_server_of_our_own())
-        case [host, port, user, password] if port.isdecimal():
-            asyncio.run(main(host, int(port), user, password))
+        case [host, port, user] if port.isdecimal():
+            asyncio.run(main(host, int(port), user, getpass()))
         case _:
             sys.exit(__doc__)

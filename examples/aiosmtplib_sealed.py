@@ -1,11 +1,16 @@
 """Send a mail with aiosmtplib, under a layer.
 
-Run it as it is, and it starts a server of its own; or: aiosmtplib_sealed.py HOST PORT USER PASSWORD
+Run it as it is, and it starts a server of its own. With
+
+    aiosmtplib_sealed.py HOST PORT USER
+
+it asks for the password.
 """
 
 import asyncio
 import sys
 from email.message import EmailMessage
+from getpass import getpass
 
 import aiosmtplib
 
@@ -59,7 +64,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case []:
             asyncio.run(with_a_server_of_our_own())
-        case [host, port, user, password] if port.isdecimal():
-            asyncio.run(main(host, int(port), user, password))
+        case [host, port, user] if port.isdecimal():
+            asyncio.run(main(host, int(port), user, getpass()))
         case _:
             sys.exit(__doc__)

@@ -1,9 +1,14 @@
 """Let anyldap work with a server that demands sealing, by python-ldap's calls and by its own.
 
-Run it as it is, and it starts a server of its own; or: anyldap_sealed.py HOST PORT USER PASSWORD
+Run it as it is, and it starts a server of its own. With
+
+    anyldap_sealed.py HOST PORT USER
+
+it asks for the password.
 """
 
 import sys
+from getpass import getpass
 from typing import Any
 
 import anyio
@@ -42,7 +47,7 @@ if __name__ == "__main__":
         case []:
             with LDAPServer(ENTRIES, users={"alice": "s3cret"}).in_thread() as server:
                 anyio.run(main, "localhost", server.port, "alice", "s3cret")
-        case [host, port, user, password] if port.isdecimal():
-            anyio.run(main, host, int(port), user, password)
+        case [host, port, user] if port.isdecimal():
+            anyio.run(main, host, int(port), user, getpass())
         case _:
             sys.exit(__doc__)

@@ -1,10 +1,15 @@
 """Log in over a plain blocking socket, as older LDAP and IMAP clients have it.
 
-Run it as it is, and it starts a server of its own; or: blocking_socket.py HOST PORT USER PASSWORD
+Run it as it is, and it starts a server of its own. With
+
+    blocking_socket.py HOST PORT USER
+
+it asks for the password.
 """
 
 import socket
 import sys
+from getpass import getpass
 
 from saslwrap import DigestMD5Client
 from saslwrap.protocols.ldap import LDAPBind
@@ -29,7 +34,7 @@ if __name__ == "__main__":
         case []:
             with LDAPServer({}, users={"alice": "s3cret"}).in_thread() as server:
                 main("localhost", server.port, "alice", "s3cret")
-        case [host, port, user, password] if port.isdecimal():
-            main(host, int(port), user, password)
+        case [host, port, user] if port.isdecimal():
+            main(host, int(port), user, getpass())
         case _:
             sys.exit(__doc__)

@@ -1,9 +1,14 @@
 """Read the INBOX with the standard library's imaplib, under a layer.
 
-Run it as it is, and it starts a server of its own; or: imaplib_sealed.py HOST PORT USER PASSWORD
+Run it as it is, and it starts a server of its own. With
+
+    imaplib_sealed.py HOST PORT USER
+
+it asks for the password.
 """
 
 import sys
+from getpass import getpass
 
 from saslwrap import DigestMD5Client
 from saslwrap.clients.imaplib import IMAP4
@@ -28,7 +33,7 @@ if __name__ == "__main__":
         case []:
             with IMAPServer(MAILBOXES, users={"alice": "s3cret"}).in_thread() as server:
                 main("localhost", server.port, "alice", "s3cret")
-        case [host, port, user, password] if port.isdecimal():
-            main(host, int(port), user, password)
+        case [host, port, user] if port.isdecimal():
+            main(host, int(port), user, getpass())
         case _:
             sys.exit(__doc__)

@@ -1,9 +1,14 @@
 """Let ldap3 work with a server that demands sealing: its own calls, under a layer of ours.
 
-Run it as it is, and it starts a server of its own; or: ldap3_sealed.py HOST PORT USER PASSWORD
+Run it as it is, and it starts a server of its own. With
+
+    ldap3_sealed.py HOST PORT USER
+
+it asks for the password.
 """
 
 import sys
+from getpass import getpass
 
 import ldap3
 
@@ -33,7 +38,7 @@ if __name__ == "__main__":
         case []:
             with LDAPServer(ENTRIES, users={"alice": "s3cret"}).in_thread() as server:
                 main("localhost", server.port, "alice", "s3cret")
-        case [host, port, user, password] if port.isdecimal():
-            main(host, int(port), user, password)
+        case [host, port, user] if port.isdecimal():
+            main(host, int(port), user, getpass())
         case _:
             sys.exit(__doc__)

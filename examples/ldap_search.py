@@ -1,10 +1,15 @@
 """Log in to a directory with DIGEST-MD5 and read one entry, on asyncio or trio.
 
-Run it as it is, and it starts a directory of its own; or: ldap_search.py HOST PORT USER PASSWORD DN
+Run it as it is, and it starts a directory of its own. With
+
+    ldap_search.py HOST PORT USER DN
+
+it asks for the password.
 """
 
 import sys
 from collections.abc import AsyncIterator
+from getpass import getpass
 
 import anyio
 
@@ -75,7 +80,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case []:
             anyio.run(with_a_server_of_our_own)
-        case [host, port, user, password, dn] if port.isdecimal():
-            anyio.run(main, host, int(port), user, password, dn)
+        case [host, port, user, dn] if port.isdecimal():
+            anyio.run(main, host, int(port), user, getpass(), dn)
         case _:
             sys.exit(__doc__)

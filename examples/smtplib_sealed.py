@@ -1,11 +1,16 @@
 """Send a mail with the standard library's smtplib, under a layer.
 
-Run it as it is, and it starts a server of its own; or: smtplib_sealed.py HOST PORT USER PASSWORD
+Run it as it is, and it starts a server of its own. With
+
+    smtplib_sealed.py HOST PORT USER
+
+it asks for the password.
 """
 
 import socket
 import sys
 from email.message import EmailMessage
+from getpass import getpass
 from threading import Thread
 
 from saslwrap import DigestMD5Client, DigestMD5Server
@@ -55,7 +60,7 @@ if __name__ == "__main__":
                 server.start()
                 main("localhost", listener.getsockname()[1], "alice", "s3cret")
                 server.join()
-        case [host, port, user, password] if port.isdecimal():
-            main(host, int(port), user, password)
+        case [host, port, user] if port.isdecimal():
+            main(host, int(port), user, getpass())
         case _:
             sys.exit(__doc__)
