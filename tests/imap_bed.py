@@ -19,6 +19,7 @@ from saslwrap import DigestMD5Client, SecurityProperties
 from saslwrap.anyio import SASLStream, authenticate
 from saslwrap.protocols.imap import IMAPAuthenticate
 from saslwrap.testing import IMAPServer, Message
+from saslwrap.testing.imap_commands import Command
 from saslwrap.testing.pairs import HOST as CERTIFIED
 from saslwrap.testing.streams import memory_stream_pair
 
@@ -178,3 +179,27 @@ async def selected(server: IMAPServer | None = None, **options: Any) -> AsyncIte
     async with logged_in(server, **options) as client:
         assert (await client.ask("SELECT INBOX")).ok
         yield client
+
+
+IMAP = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def search(client: Client, keys: str | bytes) -> list[int]:
+    octets = keys.encode() if isinstance(keys, str) else keys
+    answer = await client.ask(b"SEARCH " + octets)
+    assert answer.ok, answer.last
+    (response,) = answer.untagged
+    name, *numbers = response.split()
+    assert name == b"SEARCH"
+    return [int(number) for number in numbers]
+
+
+def command(text: str) -> Command:
+    made = Command(f"a X {text}\r\n".encode())
+    made.space()
+    return made

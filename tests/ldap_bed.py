@@ -6,14 +6,14 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from anyio import BrokenResourceError, EndOfStream, create_task_group, fail_after
 from anyio.abc import AnyByteStream
 from anyio.streams.tls import TLSStream
 
-from saslwrap import DigestMD5Client, SecurityProperties
+from saslwrap import DigestMD5Client, SecurityProperties, ServerMechanism
 from saslwrap.anyio import SASLStream, authenticate
 from saslwrap.protocols.ldap import LDAPBind
 from saslwrap.protocols.ldap_messages import (
@@ -201,3 +201,25 @@ async def logged_in(**options: Any) -> AsyncIterator[Client]:
 def raw(tag: int, contents: bytes = b"", message_id: int = 7) -> bytes:
     body = b"\x02\x01" + bytes([message_id, tag, len(contents)]) + contents
     return b"\x30" + bytes([len(body)]) + body
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    backend: str = request.param
+    return backend
+
+
+class Anyone(ServerMechanism):
+    name: ClassVar[str] = "ANYONE"
+
+    def _step(self, message: bytes | None) -> bytes | None:
+        if message == b"bug":
+            raise RuntimeError("a bug")
+        self.authcid = (message or b"").decode()
+        self._finish(None)
+        return None
+
+
+def anyone_bind(name: bytes) -> dict[str, Any]:
+    sasl = {"mechanism": b"ANYONE", "credentials": name}
+    return {"version": 3, "name": b"", "authentication": ("sasl", sasl)}

@@ -45,7 +45,7 @@ TESTS = (
     "test_context.py",
     "test_digest_md5_*.py",
     "test_errors.py",
-    "test_exchange.py",
+    "test_exchange*.py",
     "test_found_by_others.py",
     "test_framing.py",
     "test_imap.py",
