@@ -7,10 +7,11 @@ that errors leave as fresh copies, after the frames that saw a password are gone
 
 from __future__ import annotations
 
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import (
@@ -19,10 +20,26 @@ from saslwrap.errors import (
     ProtocolError,
     SASLError,
     UsageError,
+    require_kind,
 )
 from saslwrap.properties import ChannelInfo, SecurityProperties
 
-__all__ = ["ClientMechanism", "ServerMechanism", "choose_mechanism"]
+__all__ = ["ClientMechanism", "ServerMechanism", "choose_mechanism", "require_name"]
+
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,20}")
+
+
+def require_name(name: object) -> None:
+    """Refuse what is no mechanism's name (RFC 4422 section 3.1): it becomes a word of a command.
+
+    :raises UsageError: it is of another kind, empty, too long, or has another character in it
+    """
+    require_kind("a mechanism's name", name, str)
+    if not _NAME.fullmatch(str(name)):
+        raise UsageError(
+            f"a mechanism's name is 1 to 20 of A to Z, 0 to 9, hyphen and underscore, not {name!r}"
+        )
 
 
 class Mechanism(ABC):
@@ -39,6 +56,12 @@ class Mechanism(ABC):
 
     #: On whose behalf, where that differs and was said.
     authzid: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        name = vars(cls).get("name")
+        if name is not None and not hasattr(name, "__get__"):  # else it is computed
+            require_name(name)
 
     def __init__(self) -> None:
         self._channel = ChannelInfo()

@@ -40,7 +40,7 @@ FLOORS_0_TO_2 = [
 ]
 
 #: Public in their modules, for those who write a shell: not for the face of the package.
-NOT_ON_THE_FACE = {"ClearLayer", "FrameDecoder", "Layer", "next_layer"}
+NOT_ON_THE_FACE = {"ClearLayer", "FrameDecoder", "Layer", "next_layer", "require_name"}
 
 #: What asyncio says of these holds for ours.
 CALLED_BY_ASYNCIO = {

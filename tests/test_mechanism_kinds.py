@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from inspect import signature
+from typing import Any, cast
 
 import pytest
 
 from saslwrap.errors import UsageError
 from saslwrap.exchange import Exchange, NeedData, Send
+from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.mechanisms.digest_md5 import DigestMD5Client, DigestMD5Server
 from saslwrap.protocols.imap import IMAPAuthenticate, IMAPAuthenticateServer
 from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer
@@ -76,12 +78,17 @@ def test_a_client_that_may_choose_does_too(given: Any) -> None:
         ({"DIGEST-MD5": server()}, "'DIGEST-MD5'.* a function that makes one, not DigestMD5Server"),
         ({"DIGEST-MD5": None}, "a function that makes one, not NoneType"),
         ({b"DIGEST-MD5": server}, "^a mechanism's name is str, not bytes$"),
-        ({"": server}, "^a mechanism's name is 1 to 20 letters, .*, not ''$"),
+        (
+            {"DIGEST-MD5": DigestMD5Server},
+            r"without arguments.*: lambda: DigestMD5Server\(\.\.\.\)$",
+        ),
+        ({"DIGEST-MD5": lambda name: server()}, r"^mechanisms\['DIGEST-MD5'\] is called without"),
+        ({"": server}, "^a mechanism's name is 1 to 20 of A to Z, .*, not ''$"),
         ({"X" * 21: server}, f"not '{'X' * 21}'$"),
         ({"DIGEST MD5": server}, "not 'DIGEST MD5'$"),
         ({"X\r\n+OK": server}, r"not 'X\\r\\n\+OK'$"),
         ({"X\n": server}, r"not 'X\\n'$"),
-        ({"\N{LATIN SMALL LETTER LONG S}CRAM": server}, "1 to 20 letters"),
+        ({"\N{LATIN SMALL LETTER LONG S}CRAM": server}, "1 to 20 of A to Z"),
         ({"X-MINE": server, "x-mine": server}, "^mechanisms has X-MINE twice, in two spellings$"),
     ],
 )
@@ -90,6 +97,28 @@ def test_a_server_offers_what_it_can_make(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         make_login_server(offer)
+
+
+def test_what_python_cannot_tell_the_arguments_of_is_taken() -> None:
+    with pytest.raises(ValueError, match="no signature"):
+        signature(type)
+    POP3AuthServer({"DIGEST-MD5": cast(Any, type)})
+
+
+@pytest.mark.parametrize("name", ["", "X" * 21, "X\r\nRSET", "x y", "\N{KELVIN SIGN}", 7])
+@pytest.mark.parametrize("base", [ClientMechanism, ServerMechanism])
+def test_a_mechanism_is_named_as_sasl_allows(base: type[object], name: object) -> None:
+    with pytest.raises(UsageError, match=r"^a mechanism's name is "):
+        type("Mine", (base,), {"name": name})
+
+
+def test_a_mechanism_may_compute_its_name() -> None:
+    class Mine(ClientMechanism):
+        @property
+        def name(self) -> str:  # type: ignore[override]
+            return "X-MINE"
+
+    assert "name" not in Mine.__abstractmethods__
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,11 @@ EXTRA = "pip install 'saslwrap[gssapi]'"
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"mechanisms": ["CRAM-MD5"]}, "CRAM-MD5 is not known by name; these are: DIGEST-MD5, "),
+        ({"mechanisms": ["CRAM-MD5"]}, "'CRAM-MD5' is not known by name; these are: DIGEST-MD5, "),
         ({"mechanisms": "GSSAPI"}, r"takes several names: mechanisms=\['GSSAPI'\]"),
+        ({"mechanisms": b"GSSAPI"}, "takes several names"),
+        ({"mechanisms": ["GSSAPI\r\n"]}, r"^a mechanism's name is 1 to 20 .* not 'GSSAPI\\r\\n'$"),
+        ({"mechanisms": ["DIGEST-MD5", "digest-md5"]}, "^mechanisms has DIGEST-MD5 twice"),
         ({"mechanisms": ["DIGEST-MD5"], "host": "two words"}, "host"),
         ({"mechanisms": {}, "tls_server_end_point": b"hash"}, "leave tls_server_end_point"),
     ],

@@ -10,21 +10,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, TypeAlias
 
-from saslwrap.errors import UsageError, require_kind
-from saslwrap.mechanism import ServerMechanism
+from saslwrap.errors import UsageError
+from saslwrap.mechanism import ServerMechanism, require_name
 from saslwrap.mechanisms.digest_md5 import DigestMD5Server
 from saslwrap.mechanisms.digest_md5.messages import DEFAULT_MAXBUF
 from saslwrap.mechanisms.gss_spnego import GSSSPNEGOServer
 from saslwrap.mechanisms.gssapi import GSSAPIServer
 from saslwrap.properties import SecurityProperties
-from saslwrap.protocols._factories import factories_by_name
+from saslwrap.protocols._factories import Factories, factories_by_name
 from saslwrap.testing.quirks import STRICT, Quirks
 from saslwrap.testing.quirky_mechanisms import QuirkyDigestMD5, QuirkyGSSAPI, QuirkyGSSSPNEGO
 
 __all__ = ["MechanismFactories", "MechanismNames", "Place"]
 
 #: What makes a new mechanism for each login, by IANA name.
-MechanismFactories: TypeAlias = Mapping[str, Callable[[], ServerMechanism]]
+MechanismFactories: TypeAlias = Factories
 
 #: What a server takes: names of what it can make itself, or factories of one's own.
 MechanismNames: TypeAlias = Iterable[str] | MechanismFactories
@@ -68,13 +68,13 @@ class Place:
             factory that a login's server half would refuse
         :raises MechanismUnavailableError: the extra of a mechanism is not installed
         """
-        if isinstance(chosen, str):
+        if isinstance(chosen, str | bytes):
             raise UsageError(f"mechanisms takes several names: mechanisms=[{chosen!r}]")
         if isinstance(chosen, Mapping):
             return factories_by_name(chosen)
         for name in chosen:
-            require_kind("a mechanism's name", name, str)
-        factories = {name.upper(): self._factory(name) for name in chosen}
+            require_name(name)
+        factories = factories_by_name({name: self._factory(name) for name in chosen})
         for make in factories.values():
             make()
         return factories
@@ -94,7 +94,7 @@ class Place:
         if make is None:
             known = ", ".join(_MAKERS)
             raise UsageError(
-                f"{name} is not known by name; these are: {known}. Give a mapping of names to "
+                f"{name!r} is not known by name; these are: {known}. Give a mapping of names to "
                 "factories for mechanisms of your own"
             )
         return partial(make, self)

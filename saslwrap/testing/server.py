@@ -186,7 +186,7 @@ class SASLServer(LoopbackServer):
             raise UsageError("tls_at_once needs a context with the certificate: tls=...")
         if tls_server_end_point is not None and isinstance(mechanisms, Mapping):
             raise UsageError("factories of one's own make the binding: leave tls_server_end_point")
-        if not isinstance(mechanisms, str | Mapping):
+        if not isinstance(mechanisms, str | bytes | Mapping):
             mechanisms = list(mechanisms)
         place = Place(self.service, host, realm, dict(users or {}), properties, quirks=quirks)
         self.realm: Final = realm
