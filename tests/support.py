@@ -1,4 +1,4 @@
-"""Toys for the tests of floors 0 to 2: a seal that can be read by eye, and a login of lines.
+"""What many tests share: toys of floors 0 to 2, a seal that is read by eye and a login of lines.
 
 A toy token is `sequence number (4) + reversed message + CRC-32 (4)`. It keeps no secret, but it
 breaks where a real one breaks: altered, replayed, lost, reordered.
@@ -6,6 +6,8 @@ breaks where a real one breaks: altered, replayed, lost, reordered.
 
 from __future__ import annotations
 
+import socket
+import struct
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -146,6 +148,11 @@ def exactly(sock: Receiving, count: int) -> bytes:
         assert chunk, f"the end came after {len(data)} octets"
         data += chunk
     return bytes(data)
+
+
+def reset_at_close(sock: socket.socket) -> None:
+    """Let a connection end by a reset (RFC 9293 section 3.10.5)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class Toy(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import selectors
 import socket
-import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,8 +23,6 @@ Sealed: TypeAlias = tuple[SASLSocket, SASLSocket]
 
 #: Seconds after which a test gives up.
 PATIENCE = 20.0
-
-RESET = struct.pack("ii", 1, 0)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import gc
 import logging
 import random
 import socket
-import struct
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +25,7 @@ from saslwrap.testing import mechanism_pair
 from saslwrap.testing.pairs import PASSWORD
 from tests.asyncio_streams import WRONG_PASSWORD, log_in, talk, within, wrong_password
 from tests.measure.memory import FILE_DESCRIPTORS, open_files
+from tests.support import reset_at_close
 from tests.test_shells_support import (
     ADDRESS,
     PATIENCE,
@@ -198,7 +198,7 @@ async def test_a_client_that_is_gone_before_it_is_accepted(
 ) -> None:
     async with await start_server(echo, ADDRESS, 0, make_exchange=server_exchange) as server:
         with socket.create_connection((ADDRESS, port_of(server))) as gone:
-            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_at_close(gone)
         while not caplog.records:
             await turns()
     assert caplog.messages[-1].startswith("login from ")

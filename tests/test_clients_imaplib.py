@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import imaplib
 import socket
-import struct
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -32,7 +31,7 @@ from tests.imap_clients import make_mechanism
 from tests.peers.imap_wire import behind_the_login, frame_lengths
 from tests.peers.wiretap import Direction, Wiretap
 from tests.raw_server import serving
-from tests.support import ToyMechanism
+from tests.support import ToyMechanism, reset_at_close
 
 
 @pytest.fixture
@@ -263,7 +262,7 @@ def test_a_connection_that_is_gone(reset: bool) -> None:
         servers.answer(sealed, b"* CAPABILITY IMAP4rev1\r\n")
         servers.command(sealed)
         if reset:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_at_close(sock)
 
     with serving(leave) as port, connect(port) as client:
         client.authenticate_sasl(make_mechanism())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 import threading
 
 import anyio
@@ -40,6 +39,7 @@ from saslwrap.mechanisms.digest_md5.context import wipe
 from saslwrap.protocols.ldap import LDAPBind, LDAPBindServer
 from saslwrap.sync import SASLSocket
 from saslwrap.testing import connect_mechanisms, context_pair, layer_pair, mechanism_pair
+from tests.support import reset_at_close
 
 
 def sealed(context: SecurityContext, *messages: bytes) -> bytes:
@@ -95,7 +95,7 @@ async def test_a_reset_before_the_login_does_not_end_the_listener(anyio_backend:
         tasks.start_soon(serving.serve, handle)
         for _ in range(3):
             client = socket.create_connection(("127.0.0.1", port))
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_at_close(client)
             client.close()
         with anyio.fail_after(10):
             await failed.wait()

@@ -13,14 +13,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import socket
-import struct
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import anyio.abc
 import pytest
@@ -32,6 +31,7 @@ from saslwrap.errors import SASLError
 from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, transport_survives
 from saslwrap.layer import SecurityLayer
 from saslwrap.sync import SASLSocket, authenticate_socket
+from tests.support import reset_at_close
 
 T = TypeVar("T")
 
@@ -367,6 +367,16 @@ class ProtocolShell(Shell):
 # blocking sockets, in threads
 
 
+async def exactly(end: End, count: int) -> bytes:
+    """Receive so many octets."""
+    data = bytearray()
+    while len(data) < count:
+        chunk = await end.receive()
+        assert chunk, f"the end came after {len(data)} octets"
+        data += chunk
+    return bytes(data)
+
+
 async def in_thread(call: Callable[[], T]) -> T:
     """Run a call that blocks; its socket gives up in time."""
     return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
@@ -417,8 +427,6 @@ class SocketShell(Shell):
 class Hand:
     """A socket and a layer; each call blocks, and is for a thread."""
 
-    RESET: ClassVar[bytes] = struct.pack("ii", 1, 0)
-
     def __init__(self, sock: socket.socket, context: SecurityContext | None = None) -> None:
         sock.settimeout(PATIENCE)
         self.sock = sock
@@ -462,7 +470,7 @@ class Hand:
 
     def reset(self) -> None:
         """End the connection by a reset."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, self.RESET)
+        reset_at_close(self.sock)
         self.sock.close()
 
 

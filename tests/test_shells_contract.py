@@ -33,6 +33,7 @@ from tests.test_shells_adapters import (
     Shell,
     World,
     anyio_backend,
+    exactly,
     in_thread,
     shell,
     socket_pair,
@@ -66,15 +67,6 @@ async def sealed(shell: Shell) -> AsyncIterator[tuple[End, Hand]]:
     await end.close()
     server.close()
     await settle()
-
-
-async def exactly(end: End, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        chunk = await end.receive()
-        assert chunk, f"the end came after {len(data)} octets"
-        data += chunk
-    return bytes(data)
 
 
 async def to_end(end: End) -> bytes:

@@ -7,7 +7,6 @@ import gc
 import importlib.util
 import re
 import socket
-import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -21,6 +20,7 @@ from saslwrap.layer import SecurityLayer
 from saslwrap.testing import ContextPair, context_pair
 from saslwrap.testing.pairs import HOST
 from tests.conftest import TLSContexts
+from tests.support import reset_at_close
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Problems: TypeAlias = list[dict[str, Any]]
@@ -121,8 +121,7 @@ def cut(transport: asyncio.BaseTransport) -> None:
 
 def reset(writer: asyncio.StreamWriter) -> None:
     """End the connection by a reset."""
-    linger = struct.pack("ii", 1, 0)
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    reset_at_close(writer.get_extra_info("socket"))
     writer.transport.abort()
 
 

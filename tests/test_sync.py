@@ -20,10 +20,9 @@ from saslwrap.errors import (
 from saslwrap.layer import SecurityLayer
 from saslwrap.sync import SASLSocket
 from saslwrap.testing import PROTECTIONS, context_pair
-from tests.support import ToySealer, exactly, make_context
+from tests.support import ToySealer, exactly, make_context, reset_at_close
 from tests.sync_sockets import (
     PATIENCE,
-    RESET,
     ByHand,
     Sealed,
     Sockets,
@@ -241,7 +240,7 @@ def test_the_end_inside_a_frame_is_truncation(by_hand: ByHand, missing: int) -> 
 
 def test_a_reset_is_the_sockets_own_error(by_hand: ByHand) -> None:
     client, server, _ = by_hand
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    reset_at_close(server)
     server.close()
     with pytest.raises(ConnectionResetError):
         client.recv(1)

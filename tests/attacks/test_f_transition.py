@@ -36,6 +36,7 @@ from tests.test_shells_adapters import (
     Hand,
     Shell,
     anyio_backend,
+    exactly,
     in_thread,
     shell,
     socket_pair,
@@ -123,15 +124,6 @@ async def attacked(shell: Shell, sockets: Sockets, behind: Callable[[Intruder], 
         partial(shell.authenticated, sockets[0], client_exchange()),
         partial(intruder.carry, server_exchange(), behind(intruder)),
     )
-
-
-async def exactly(end: End, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        chunk = await end.receive()
-        assert chunk, f"the end came after {len(data)} octets"
-        data += chunk
-    return data
 
 
 def only(name: str) -> pytest.MarkDecorator:

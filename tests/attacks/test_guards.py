@@ -88,13 +88,24 @@ ATTACKS = {
 }
 
 
-def imported_by(path: Path) -> Iterator[Path]:
-    """Find what a file imports from the tests, attacks left out, and the package of each."""
+def modules_in(path: Path) -> Iterator[str]:
+    """Name what a file imports, and whatever of a module's names may be a module itself."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
-        if module.startswith("tests.") and not module.startswith("tests.attacks"):
-            imported = ROOT.joinpath(*module.split(".")).with_suffix(".py")
-            yield from (imported, imported.parent / "__init__.py")
+        match node:
+            case ast.Import(names):
+                yield from (name.name for name in names)
+            case ast.ImportFrom(module, names, level=0):
+                yield from (f"{module}.{name.name}" for name in names)
+
+
+def imported_by(path: Path) -> Iterator[Path]:
+    """Find the files of the tests that a file imports, attacks left out."""
+    for module in modules_in(path):
+        parts = module.split(".")
+        for end in range(1, len(parts) + 1) if parts[0] == "tests" else ():
+            place = ROOT.joinpath(*parts[:end])
+            files = (place.with_suffix(".py"), place / "__init__.py")
+            yield from (file for file in files if file.is_file() and file.parent != HERE)
 
 
 @cache
@@ -118,7 +129,7 @@ def copy_package(to: Path) -> None:
     shutil.copytree(HERE, to / "tests" / "attacks", ignore=unwanted)
     for helper in helpers():
         copy = to / helper.relative_to(ROOT)
-        copy.parent.mkdir(exist_ok=True)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(helper, copy)
     (to / "conftest.py").write_text(CONFTEST)
     (to / "pytest.ini").write_text(SETTINGS)
@@ -190,6 +201,25 @@ def test_every_attack_names_its_guards_as_the_table_does() -> None:
     }
     assert named == listed
     assert {test for test, _, _ in listed} == set(ATTACKS)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from tests import raw_server as server", ["__init__.py", "raw_server.py"]),
+        ("import tests.support", ["__init__.py", "support.py"]),
+        (
+            "def late():\n    from tests.peers import kdc",
+            ["__init__.py", "peers/__init__.py", "peers/kdc.py"],
+        ),
+        ("from tests.support import KEY", ["__init__.py", "support.py"]),
+        ("from tests.attacks.gss import judge", ["__init__.py"]),
+        ("from testscenarios import support", []),
+    ],
+)
+def test_a_copy_gets_what_is_imported(source: str, found: list[str], tmp_path: Path) -> None:
+    (tmp_path / "attack.py").write_text(source)
+    assert sorted(imported_by(tmp_path / "attack.py")) == [ROOT / "tests" / name for name in found]
 
 
 def test_no_row_stands_twice() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -18,6 +16,7 @@ from anyio import (
 )
 from anyio.abc import SocketAttribute
 
+from saslwrap.testing.faults.stream import reset
 from tests.peers.slapd import Slapd
 from tests.peers.slapd_sessions import connect
 from tests.peers.support import LOOPBACK
@@ -56,10 +55,7 @@ class Valve:
 
     async def reset(self) -> None:
         """Let the server's machine die: its connection is reset."""
-        linger = struct.pack("ii", 1, 0)
-        raw = self._client.extra(SocketAttribute.raw_socket)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        await self._client.aclose()
+        await reset(self._client)
 
     async def relay(self, client: SocketStream, server: SocketStream) -> None:
         self._client = client
