@@ -18,7 +18,13 @@ from saslwrap.errors import (
     UsageError,
 )
 from saslwrap.properties import QOP, Sizes
-from saslwrap.testing import PROTECTIONS, ContextPair, check_security_context, context_pair
+from saslwrap.testing import (
+    PROTECTIONS,
+    ContextPair,
+    check_security_context,
+    context_pair,
+    mechanism_pair,
+)
 from saslwrap.testing.checks import threads
 from saslwrap.testing.checks.context import RULES
 from tests.sound import MAXIMUM, OVERHEAD, Sealer, Unsealer, broken_rule, names_of
@@ -451,12 +457,27 @@ def test_a_rule_can_be_left_out() -> None:
     ("leave_out", "text"),
     [
         (["round_trips"], "the rules are described, round_trip, "),
-        ("reflected", r"several names: leave_out=\['reflected'\]"),
+        ("reflected", r"^leave_out takes several texts: leave_out=\[...\], not str$"),
     ],
 )
 def test_what_names_no_rules_is_refused(leave_out: Any, text: str) -> None:
     with pytest.raises(UsageError, match=text):
         check_security_context(make_pair, leave_out=leave_out)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (make_pair(), "^make_pair is a function that gives a SecurityContext and .*, not "),
+        (lambda: None, "^make_pair gives a SecurityContext and .*, in a tuple, not NoneType$"),
+        (lambda: make_pair()[:1], "in a tuple, not tuple$"),
+        (lambda: (make_pair()[0], 1), "^what make_pair gives is SecurityContext, not int$"),
+        (mechanism_pair, "^what make_pair gives is SecurityContext, not DigestMD5Client$"),
+    ],
+)
+def test_what_gives_no_contexts_is_refused(make: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        check_security_context(make)
 
 
 # Ours

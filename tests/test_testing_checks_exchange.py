@@ -393,6 +393,11 @@ def test_a_rule_can_be_left_out() -> None:
     )
 
 
+def test_what_gives_no_exchanges_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"gives is Exchange, not DigestMD5Client$"):
+        check_exchange(mechanism_pair)  # type: ignore[arg-type]
+
+
 def test_a_name_that_is_no_rule_is_refused() -> None:
     with pytest.raises(UsageError, match="the rules are completes, segments, "):
         check_exchange(make_pair, leave_out=["abort"])

@@ -321,6 +321,17 @@ def test_a_rule_can_be_left_out() -> None:
     check_mechanism_pair(pair, leave_out=["bound_late"])
 
 
+def test_one_secret_in_place_of_several_is_refused_and_not_shown() -> None:
+    with pytest.raises(UsageError, match=r"secrets takes several texts: secrets=\[...\], not str$"):
+        check_mechanism_pair(mechanism_pair, secrets="s3cret-Pa55")
+
+
+def test_sides_in_the_wrong_order_are_refused() -> None:
+    words = "^what make_pair gives is ClientMechanism, not DigestMD5Server$"
+    with pytest.raises(UsageError, match=words):
+        check_mechanism_pair(lambda: mechanism_pair()[::-1])  # type: ignore[arg-type, return-value]
+
+
 def test_a_name_that_is_no_rule_is_refused() -> None:
     with pytest.raises(UsageError, match="the rules are completes, names, "):
         check_mechanism_pair(make_pair, leave_out=["bound"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -309,6 +310,14 @@ def test_a_watched_mechanism_passes_its_channel_on() -> None:
     connect_mechanisms(client, pair.server)
     with pytest.raises(UsageError, match="make a new one"):
         client.bind_channel(ChannelInfo())
+
+
+@pytest.mark.parametrize("given", [None, DigestMD5Server, mechanism_pair()])
+def test_what_cannot_be_watched_is_refused(given: Any) -> None:
+    with pytest.raises(UsageError, match=r"^context is SecurityContext, not "):
+        FrameLog().watch(given)
+    with pytest.raises(UsageError, match=r"^mechanism is a mechanism that was made, not "):
+        FrameLog().watch_mechanism(given)
 
 
 def test_a_complete_mechanism_is_too_late() -> None:

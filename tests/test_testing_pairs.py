@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from saslwrap import SecurityContext, SecurityProperties
+from saslwrap import DigestMD5Client, SecurityContext, SecurityProperties
 from saslwrap.errors import NegotiationError, UsageError
 from saslwrap.properties import QOP
 from saslwrap.testing import (
@@ -90,3 +92,32 @@ def test_on_whose_behalf() -> None:
     client, server = mechanism_pair("auth", authzid="bob")
     connect_mechanisms(client, server)
     assert (client.authzid, server.authzid) == ("bob", "bob")
+
+
+def test_a_pair_is_made_of_properties_too() -> None:
+    pair = context_pair(SecurityProperties(min_ssf=112, ciphers=("3des",)), client_maxbuf=2000)
+    assert pair.client.cipher == pair.server.cipher == "3des"
+    assert pair.server.stream_sizes.maximum_message < 2000
+    assert layer_pair(SecurityProperties()).client.context.ssf == 128
+
+
+def test_a_protection_that_is_none_is_answered_with_all_there_are() -> None:
+    words = "one of auth, auth-int, rc4, .*, or properties; not 'auth-conf'$"
+    for make in (mechanism_pair, context_pair):
+        with pytest.raises(UsageError, match=words):
+            make("auth-conf")
+    with pytest.raises(UsageError, match=words.replace("'auth-conf'", "7")):
+        mechanism_pair("rc4", offer=7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [None, ("rc4",), (1, 2), mechanism_pair()[::-1], DigestMD5Client])
+def test_what_is_no_pair_is_refused(given: Any) -> None:
+    with pytest.raises(UsageError, match=r"both sides of a login, MechanismPair\(client, server\)"):
+        context_pair(given)
+
+
+def test_a_pair_logs_in_once() -> None:
+    pair = mechanism_pair()
+    context_pair(pair)
+    with pytest.raises(UsageError, match="logs in once: make both sides of the pair anew"):
+        context_pair(pair)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, overload
 
 from saslwrap.context import InPlaceSealer, InPlaceUnsealer, Octets, SecurityContext
-from saslwrap.errors import ProtocolError, SASLError, UsageError
+from saslwrap.errors import ProtocolError, SASLError, UsageError, require_kind
 from saslwrap.mechanism import ClientMechanism, Mechanism, ServerMechanism
 from saslwrap.properties import QOP, ChannelInfo, SecurityProperties
 
@@ -117,8 +117,9 @@ class FrameLog:
 
         Use it in place of `context`, whose only user it is then.
 
-        :raises UsageError: that is closed, or has a layer already
+        :raises UsageError: that is closed, has a layer already, or is none
         """
+        require_kind("context", context, SecurityContext)
         context.claim()
         number, self._contexts = self._contexts, self._contexts + 1
         outbound = _Way(self._records, number, "sent")
@@ -136,8 +137,9 @@ class FrameLog:
     ) -> ClientMechanism | ServerMechanism:
         """Make a mechanism that logs in as `mechanism` does, into a context that is watched.
 
-        :raises UsageError: it is complete already
+        :raises UsageError: it is complete already, or none
         """
+        require_kind("mechanism", mechanism, Mechanism, "a mechanism that was made")
         if mechanism.complete:
             raise UsageError(f"{mechanism.name} is complete; give its context to watch()")
         if isinstance(mechanism, ClientMechanism):

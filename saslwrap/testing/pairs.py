@@ -13,7 +13,7 @@ import random
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from saslwrap.context import SecurityContext
 from saslwrap.errors import UsageError
@@ -50,6 +50,7 @@ DEFAULT_MAXBUF = 65536
 
 #: Every layer of DIGEST-MD5: auth-int, and auth-conf by the name of its cipher.
 PROTECTIONS = ("auth-int", *CIPHER_NAMES)
+_NAMES: Final = ", ".join(PROTECTIONS)
 
 
 class MechanismPair(NamedTuple):
@@ -79,9 +80,12 @@ def properties_for(
     """Ask for exactly one protection, or for what properties say, with another maxbuf.
 
     :param protection: `"auth"`, `"auth-int"`, or the name of a cipher of auth-conf; or properties
+    :raises UsageError: it is none of these
     """
     if isinstance(protection, SecurityProperties):
         return replace(protection, max_buffer=max_buffer)
+    if protection not in ("auth", *PROTECTIONS):
+        raise UsageError(f"protection is one of auth, {_NAMES}, or properties; not {protection!r}")
     if protection in ("auth", "auth-int"):
         ssf = int(protection == "auth-int")
         return SecurityProperties(min_ssf=ssf, max_ssf=ssf, max_buffer=max_buffer)
@@ -147,7 +151,7 @@ def connect_mechanisms(client: ClientMechanism, server: ServerMechanism) -> None
 
 
 def context_pair(
-    protection: str | MechanismPair = "rc4",
+    protection: str | SecurityProperties | MechanismPair = "rc4",
     *,
     client_maxbuf: int = DEFAULT_MAXBUF,
     server_maxbuf: int = DEFAULT_MAXBUF,
@@ -155,22 +159,35 @@ def context_pair(
 ) -> ContextPair:
     """Log in and give both contexts.
 
-    :param protection: one of `PROTECTIONS`; or both sides of a login of any mechanism, which have
-        their own maxbuf
+    :param protection: one of `PROTECTIONS`, or properties; or both sides of a login of any
+        mechanism, which have their own maxbuf
     :param client_maxbuf: what the client can receive, in octets
     :param server_maxbuf: what the server can receive, in octets
     :param seed: makes every sealed octet the same each time
-    :raises UsageError: the login brings no layer; or a ready pair is to get a maxbuf or a seed
+    :raises UsageError: the login brings no layer; or a ready pair is to get a maxbuf or a seed,
+        was used before, or is none
     :raises SASLError: what either side raised
     """
-    if isinstance(protection, str):
+    if isinstance(protection, str | SecurityProperties):
         pair = mechanism_pair(
             protection, client_maxbuf=client_maxbuf, server_maxbuf=server_maxbuf, seed=seed
         )
     else:
         _leave_as_it_is(client_maxbuf, server_maxbuf, seed)
-        pair = protection
+        pair = _both_sides(protection)
     return _contexts_of(pair)
+
+
+def _both_sides(pair: object) -> MechanismPair:
+    match pair:
+        case (ClientMechanism() as client, ServerMechanism() as server):
+            if client.complete or server.complete:
+                raise UsageError("a mechanism logs in once: make both sides of the pair anew")
+            return MechanismPair(client, server)
+    raise UsageError(
+        f"a pair is made by one of {_NAMES}, by properties, or by both sides of a login, "
+        f"MechanismPair(client, server); not by {type(pair).__name__}"
+    )
 
 
 def _leave_as_it_is(client_maxbuf: int, server_maxbuf: int, seed: int | None) -> None:
@@ -187,13 +204,13 @@ def _contexts_of(pair: MechanismPair) -> ContextPair:
     if client.context is None or server.context is None:
         raise UsageError(
             f"this login with {client.name} brings no layer; ask for one, with DIGEST-MD5 by one "
-            f"of {', '.join(PROTECTIONS)}"
+            f"of {_NAMES}"
         )
     return ContextPair(client.context, server.context)
 
 
 def layer_pair(
-    protection: str | MechanismPair = "rc4",
+    protection: str | SecurityProperties | MechanismPair = "rc4",
     *,
     client_maxbuf: int = DEFAULT_MAXBUF,
     server_maxbuf: int = DEFAULT_MAXBUF,

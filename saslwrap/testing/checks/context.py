@@ -21,7 +21,15 @@ from saslwrap.properties import QOP, StreamSizes
 from saslwrap.testing.checks import tokens
 from saslwrap.testing.checks.threads import Gate, at_once, at_work
 from saslwrap.testing.checks.tokens import MakeContexts, Rule
-from saslwrap.testing.checks.words import caught, chosen, expect, hold, not_copied, raises
+from saslwrap.testing.checks.words import (
+    caught,
+    chosen,
+    expect,
+    hold,
+    not_copied,
+    raises,
+    require_pairs,
+)
 
 __all__ = ["RULES", "check_security_context"]
 
@@ -34,8 +42,9 @@ def check_security_context(make_pair: MakeContexts, *, leave_out: Collection[str
     :param leave_out: rules that cannot hold, by name: `"foreign"` where every login has the same
         keys. A wrong name is answered with all there are
     :raises AssertionError: a rule does not hold
-    :raises UsageError: `leave_out` names no rule
+    :raises UsageError: `leave_out` names no rule, or `make_pair` gives no contexts
     """
+    require_pairs("make_pair", make_pair, SecurityContext, SecurityContext)
     for rule in chosen(RULES, leave_out):
         hold(rule, make_pair)
         hold(rule, lambda: make_pair()[::-1])

@@ -39,6 +39,7 @@ from saslwrap.testing.checks.words import (
     not_copied,
     places,
     raises,
+    require_pairs,
 )
 
 __all__ = ["RULES", "MakeExchanges", "check_exchange"]
@@ -102,8 +103,9 @@ def check_exchange(
     :param limit: octets that a half may store of a message that does not end
     :param leave_out: rules that cannot hold, by name. A wrong name is answered with all there are
     :raises AssertionError: a rule does not hold
-    :raises UsageError: `leave_out` names no rule
+    :raises UsageError: `leave_out` names no rule, or `make_pair` gives no exchanges
     """
+    require_pairs("make_pair", make_pair, Exchange, Exchange)
     setting = _Setting(make_pair, make_refused, samples, limit)
     for rule in chosen(RULES, leave_out):
         hold(rule, setting)

@@ -34,6 +34,8 @@ from saslwrap.testing.checks.words import (
     not_copied,
     places,
     raises,
+    require_pairs,
+    require_several,
     same_again,
 )
 
@@ -85,8 +87,11 @@ def check_mechanism_pair(
     :param samples: at how many places a message is altered and cut, at most
     :param leave_out: rules that cannot hold, by name. A wrong name is answered with all there are
     :raises AssertionError: a rule does not hold
-    :raises UsageError: `leave_out` names no rule
+    :raises UsageError: `leave_out` names no rule, `secrets` is one, or `make_pair` gives no
+        mechanisms
     """
+    require_several("secrets", secrets)
+    require_pairs("make_pair", make_pair, ClientMechanism, ServerMechanism)
     setting = _Setting(make_pair, make_refused, secrets, samples)
     for rule in chosen(RULES, leave_out):
         hold(rule, setting)

@@ -10,9 +10,9 @@ import copy
 import pickle
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from saslwrap.errors import SASLError, UsageError
+from saslwrap.errors import SASLError, UsageError, require_kind
 
 __all__: list[str] = []
 
@@ -25,17 +25,39 @@ def _name_of(rule: Callable[..., Any]) -> str:
     return rule.__name__.lstrip("_")
 
 
+def require_several(name: str, texts: Collection[str]) -> None:
+    """Refuse one text in place of several, which would be taken letter by letter.
+
+    :raises UsageError: it is one; the text does not show it
+    """
+    if isinstance(texts, str | bytes):
+        raise UsageError(f"{name} takes several texts: {name}=[...], not {type(texts).__name__}")
+
+
 def chosen(rules: Sequence[R], leave_out: Collection[str]) -> list[R]:
     """Give the rules but those that are left out by name.
 
     :raises UsageError: one of the names is no rule's, or there is a single string
     """
-    if isinstance(leave_out, str):
-        raise UsageError(f"leave_out takes several names: leave_out=[{leave_out!r}]")
+    require_several("leave_out", leave_out)
     names = [_name_of(rule) for rule in rules]
     if unknown := sorted(set(leave_out) - set(names)):
         raise UsageError(f"leave_out names {unknown}; the rules are {', '.join(names)}")
     return [rule for rule in rules if _name_of(rule) not in leave_out]
+
+
+def require_pairs(name: str, make: object, *kinds: type[object]) -> None:
+    """Refuse what gives no such pairs, before a rule is blamed for it.
+
+    :raises UsageError: it is no function, or the pair that it gave now is none of these kinds
+    """
+    wanted = " and ".join(f"a {kind.__name__}" for kind in kinds)
+    require_kind(name, make, Callable, f"a function that gives {wanted}")
+    pair = cast(Callable[[], object], make)()
+    if not isinstance(pair, tuple) or len(pair) != len(kinds):
+        raise UsageError(f"{name} gives {wanted}, in a tuple, not {type(pair).__name__}")
+    for made, kind in zip(pair, kinds, strict=True):
+        require_kind(f"what {name} gives", made, kind)
 
 
 def broken(rule: Callable[..., Any], error: BaseException, instead: str = "") -> AssertionError:
