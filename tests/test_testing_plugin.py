@@ -95,6 +95,47 @@ def test_the_fixtures_work_under(runner: str, inner: pytest.Pytester) -> None:
     result.assert_outcomes(passed=times)
 
 
+#: Tests that get a server from a fixture of their own, as each runner wants that.
+HANDED_OUT = """
+import anyio
+import pytest
+import pytest_asyncio
+
+
+@{fixture}
+async def beside(ldap_server):
+    async with ldap_server() as server:
+        yield server
+
+
+@pytest.fixture
+def apart(imap_server):
+    with imap_server().in_thread() as server:
+        yield server
+
+
+@{mark}
+async def test_both_listen(beside, apart):
+    for server in (beside, apart):
+        async with await anyio.connect_tcp("127.0.0.1", server.port):
+            pass
+"""
+
+KEEPERS = {
+    "pytest-asyncio, strict": ("strict", "pytest_asyncio.fixture", "pytest.mark.asyncio", 1),
+    "pytest-asyncio, auto": ("auto", "pytest.fixture", "pytest.mark.asyncio", 1),
+    "anyio, on asyncio and trio": ("strict", "pytest.fixture", "pytest.mark.anyio", 2),
+}
+
+
+@pytest.mark.parametrize("keeper", KEEPERS)
+def test_a_fixture_may_hand_out_a_server_under(keeper: str, inner: pytest.Pytester) -> None:
+    mode, fixture, mark, times = KEEPERS[keeper]
+    inner.makepyfile(HANDED_OUT.format(fixture=fixture, mark=mark))
+    result = inner.runpytest_subprocess("-o", f"asyncio_mode={mode}")
+    result.assert_outcomes(passed=times)
+
+
 def test_the_page_for_newcomers_is_true(inner: pytest.Pytester) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     inner.makepyfile("\n\n".join(blocks))

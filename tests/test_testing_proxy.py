@@ -44,7 +44,7 @@ from saslwrap.testing import (
     memory_stream_pair,
 )
 from saslwrap.testing.faults.stream import reset
-from saslwrap.testing.server import LoopbackServer
+from saslwrap.testing.loopback import LoopbackServer
 from tests.support import frame
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-import anyio
 import pytest
 
 from saslwrap import DigestMD5Server, SecurityProperties, UsageError
@@ -21,45 +20,6 @@ MAKERS: dict[str, Callable[..., SASLServer]] = {
     "imap": lambda **options: IMAPServer({}, **{"users": USERS, **options}),
 }
 every_server = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-
-#: What ends a test in other ways than by an `Exception`.
-OUTCOMES = [KeyboardInterrupt, SystemExit, pytest.skip.Exception, pytest.fail.Exception]
-
-
-@pytest.mark.parametrize("kind", [*OUTCOMES, ValueError, AssertionError])
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_what_a_block_raises_comes_out_as_it_is(kind: type[BaseException], backend: str) -> None:
-    """pytest, and whoever presses Ctrl-C, look at its type."""
-    error = kind("the test's own")
-    with pytest.raises(kind) as info, LDAPServer({}).in_thread(backend):
-        raise error
-    assert info.value is error
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("kind", [pytest.skip.Exception, pytest.fail.Exception, ValueError])
-async def test_what_an_async_block_raises_comes_out_as_it_is(kind: type[BaseException]) -> None:
-    error = kind("the test's own")
-    with pytest.raises(kind) as info:
-        async with LDAPServer({}):
-            raise error
-    assert info.value is error
-
-
-@pytest.mark.anyio
-async def test_a_block_can_be_cancelled() -> None:
-    with anyio.move_on_after(0) as scope:
-        async with LDAPServer({}):
-            await anyio.sleep_forever()
-    assert scope.cancelled_caught
-
-
-@every_server
-def test_a_server_is_not_entered_as_it_is(make: Callable[..., SASLServer]) -> None:
-    with pytest.raises(UsageError, match=r"in_thread\(\)"), make():
-        pass
-    with pytest.raises(UsageError, match=r"in_thread\(\)"):
-        _ = make().port
 
 
 @every_server

@@ -8,9 +8,14 @@
         with ldap_server().in_thread() as server:
             my_client.search(server.url, "alice", "s3cret")
 
-No fixture is a coroutine: each hands out a function, and what that makes is entered by the test. So
-it does not matter what runs the test's coroutine: pytest-asyncio in either mode, anyio's plugin on
-any backend, or `asyncio.run` in a test that is none.
+    @pytest.fixture
+    def directory(ldap_server):  # for tests of both kinds
+        with ldap_server().in_thread() as server:
+            yield server
+
+No fixture is a coroutine: each hands out a function, and what that makes is entered by the test, or
+by a fixture of the test's own. So it does not matter what runs the test's coroutine: pytest-asyncio
+in either mode, anyio's plugin on any backend, or `asyncio.run` in a test that is none.
 """
 
 from __future__ import annotations

@@ -11,9 +11,8 @@ direction passes on as such, the other one goes on; what breaks one side resets 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from typing import Final, Self, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Final, TypeAlias
 
 from anyio import (
     BrokenResourceError,
@@ -30,7 +29,7 @@ from anyio.abc import AnyByteStream
 from saslwrap.errors import UsageError
 from saslwrap.testing.faults.base import Fault, Outcome, Whole
 from saslwrap.testing.faults.stream import perform, reset
-from saslwrap.testing.server import LoopbackServer
+from saslwrap.testing.loopback import LoopbackServer
 
 __all__ = ["FaultProxy"]
 
@@ -75,7 +74,6 @@ class FaultProxy(LoopbackServer):
         self._server: Final = (host, port)
         self._to_server: Final = to_server
         self._to_client: Final = to_client
-        self._failure: Exception | None = None
 
     async def serve(self, stream: AnyByteStream) -> None:
         """Carry one connection until both its directions have ended."""
@@ -111,22 +109,6 @@ class FaultProxy(LoopbackServer):
     def _note(self, error: Exception) -> None:
         if not isinstance(error, BrokenResourceError | ClosedResourceError):
             self._failure = self._failure or error
-
-    @asynccontextmanager
-    async def __asynccontextmanager__(self) -> AsyncIterator[Self]:
-        try:
-            async with super().__asynccontextmanager__():
-                yield self
-        except BaseException as error:  # which counts more; ours may be why
-            if (failure := self._take_failure()) is not None:
-                error.add_note(f"and in the proxy: {failure!r}")
-            raise
-        if (failure := self._take_failure()) is not None:
-            raise failure
-
-    def _take_failure(self) -> Exception | None:
-        failure, self._failure = self._failure, None
-        return failure
 
     def _where(self) -> str:
         host, port = self._server

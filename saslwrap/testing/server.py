@@ -1,7 +1,7 @@
-"""What the servers for tests share: a port on loopback, users who log in, an end in good form.
+"""What the servers for tests share: users who log in over loopback, and an end in good form.
 
-`LoopbackServer` listens, `SASLServer` knows who may log in and how, `Connection` is one client's. A
-protocol adds what it says before and after the login.
+`SASLServer` knows who may log in and how, `Connection` is one client's. A protocol adds what it
+says before and after the login.
 """
 
 from __future__ import annotations
@@ -9,25 +9,19 @@ from __future__ import annotations
 import logging
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
-from threading import get_ident
-from typing import ClassVar, Final, NoReturn, Self, TypeVar
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import ClassVar, Final, TypeVar
 
 from anyio import (
-    AsyncContextManagerMixin,
     BrokenResourceError,
     ClosedResourceError,
     EndOfStream,
     aclose_forcefully,
-    create_task_group,
-    create_tcp_listener,
     fail_after,
-    get_cancelled_exc_class,
     move_on_after,
 )
-from anyio.abc import AnyByteStream, SocketAttribute
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.abc import AnyByteStream
 from anyio.streams.tls import TLSStream
 
 from saslwrap.anyio import SASLStream, authenticate
@@ -35,106 +29,21 @@ from saslwrap.context import Buffer
 from saslwrap.errors import ProtocolError, SASLError, UsageError, require_kind
 from saslwrap.exchange import Exchange, transport_survives
 from saslwrap.properties import SecurityProperties
+from saslwrap.testing.loopback import LoopbackServer
 from saslwrap.testing.mechanisms import MechanismFactories, MechanismNames, Place
 from saslwrap.testing.quirks import STRICT, Quirks
 
-__all__ = ["Connection", "LoopbackServer", "SASLServer"]
+__all__ = ["Connection", "SASLServer"]
 
 T = TypeVar("T")
 
 logger: Final = logging.getLogger(__name__)
-
-_ADDRESS: Final = "127.0.0.1"
 
 #: Answers are sent once they have so many octets.
 _BATCH: Final = 32768
 
 #: Seconds that a client has to take our farewell.
 _FAREWELL: Final = 1.0
-
-
-class LoopbackServer(AsyncContextManagerMixin, ABC):
-    """Listens on loopback while it is entered: `async with`, or `with server.in_thread()`."""
-
-    _port: int | None = None
-    _portal: BlockingPortal | None = None
-    _thread: int = 0
-
-    @property
-    def port(self) -> int:
-        """The TCP port, on 127.0.0.1; a `UsageError` while the server does not listen."""
-        if self._port is None:
-            raise UsageError(
-                "the server does not listen; enter it: async with server, with server.in_thread()"
-            )
-        return self._port
-
-    @abstractmethod
-    async def serve(self, stream: AnyByteStream) -> None:
-        """Serve one connection to its end, and close it. What the client does wrong ends here."""
-
-    @contextmanager
-    def in_thread(self, backend: str = "asyncio") -> Iterator[Self]:
-        """Run in a thread of its own, for clients that block; the thread ends with the block.
-
-        What is no `Exception` (an interrupt, what pytest skips or fails by) stays in this thread:
-        in the other one it would end the event loop.
-        """
-        with start_blocking_portal(backend) as portal:
-            serving = portal.wrap_async_context_manager(self)
-            serving.__enter__()
-            try:
-                yield self
-            except Exception as error:
-                serving.__exit__(type(error), error, error.__traceback__)
-                raise
-            except BaseException:
-                with suppress(Exception):  # the block's own is what counts
-                    serving.__exit__(None, None, None)
-                raise
-            serving.__exit__(None, None, None)
-
-    def __enter__(self) -> NoReturn:
-        raise UsageError("a server is entered by async with, or by with server.in_thread()")
-
-    def __exit__(self, *_: object) -> None:
-        """Not reached: there is no way in."""
-
-    @asynccontextmanager
-    async def __asynccontextmanager__(self) -> AsyncIterator[Self]:
-        failure: BaseException | None = None
-        async with (
-            await create_tcp_listener(local_host=_ADDRESS) as listener,
-            BlockingPortal() as portal,
-            create_task_group() as tasks,
-        ):
-            self._port = listener.extra(SocketAttribute.local_port)
-            self._portal, self._thread = portal, get_ident()
-            tasks.start_soon(listener.serve, self.serve)
-            try:
-                yield self
-            except get_cancelled_exc_class():
-                raise
-            except BaseException as error:  # a task group would wrap up what a test raises
-                failure = error
-            finally:
-                self._port = self._portal = None
-                tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-
-    def _call(self, function: Callable[[], T]) -> T:
-        """Call it in the thread that serves, from any thread: what is served needs no locks."""
-        if self._portal is None or self._thread == get_ident():
-            return function()
-        return self._portal.call(function)
-
-    def __repr__(self) -> str:
-        where = "not listening" if self._port is None else self._where()
-        return f"<{type(self).__name__} {where}>"
-
-    def _where(self) -> str:
-        return f"{_ADDRESS}:{self.port}"
 
 
 class SASLServer(LoopbackServer):
