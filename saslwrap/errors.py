@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import enum
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 __all__ = [
     "AuthenticationError",
@@ -177,10 +177,14 @@ class OutOfSequenceError(IntegrityError):
 def require_kind(name: str, value: object, kind: Any, wanted: str = "") -> None:
     """Refuse an argument of another kind when it is given, without showing it.
 
+    True and False are no numbers, though Python has them for some: only a kind that names `bool`
+    takes them.
+
     :param kind: what `isinstance` takes: a type, a union, `Callable`
     :param wanted: the kind in words, where its name would not do
     :raises UsageError: it is of another kind
     """
-    if not isinstance(value, kind):
+    stray = isinstance(value, bool) and bool not in (kind, *get_args(kind))
+    if stray or not isinstance(value, kind):
         wanted = wanted or (kind.__name__ if isinstance(kind, type) else str(kind))
         raise UsageError(f"{name} is {wanted}, not {type(value).__name__}")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -204,6 +205,34 @@ def test_what_is_wrong_inside_a_token_has_a_text_that_names_no_cause() -> None:
     assert str(OutOfSequenceError()) == (
         "a protected message is out of sequence: lost, replayed or reordered"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "words"),
+    [
+        ("1", int, "int, not str"),
+        (True, int, "int, not bool"),
+        (False, int | float, r"int \| float, not bool"),
+        (True, int | None, r"int \| None, not bool"),
+        (0, bool, "bool, not int"),
+        (None, bool, "bool, not NoneType"),
+        (1, bool | None, r"bool \| None, not int"),
+        (5, Callable | None, "Callable.*, not int"),
+    ],
+)
+def test_an_argument_of_another_kind(value: object, kind: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=f"^name is .*{words}$"):
+        errors.require_kind("name", value, kind)
+    with pytest.raises(UsageError, match=r"^name is another, not"):
+        errors.require_kind("name", value, kind, "another")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(1, int), (0.5, int | float), (True, bool), (False, bool | None), (None, bool | int | None)],
+)
+def test_an_argument_of_its_kind(value: object, kind: Any) -> None:
+    errors.require_kind("name", value, kind)
 
 
 @pytest.mark.parametrize(

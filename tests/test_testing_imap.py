@@ -471,7 +471,7 @@ async def test_what_the_test_delivers_is_told() -> None:
     async with selected(server) as client:
         assert server.deliver("INBOX", b"Subject: new\r\n\r\n") == 4
         assert (await client.ask("NOOP")).untagged == [b"4 EXISTS"]
-        server.expunge("INBOX", 1, 2, 99)
+        server.expunge("INBOX", 1, 2, 1)
         assert (await client.ask("NOOP")).untagged == [b"2 EXPUNGE", b"1 EXPUNGE"]
         assert (
             await client.fetch("FETCH 2 (UID BODY[TEXT])")
@@ -554,9 +554,27 @@ async def test_names_that_the_test_gets_wrong() -> None:
     ):
         with pytest.raises(UsageError, match="there is no mailbox 'Nowhere'"):
             call()
+    for name in (3, None, b"INBOX"):
+        with pytest.raises(UsageError, match="a mailbox's name is a str, not"):
+            server.deliver(name, b"x")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="octets"):
         server.deliver("INBOX", "text")  # type: ignore[arg-type]
     assert server.deliver("Entwürfe", b"x") == 2
+
+
+async def test_uids_that_the_test_gets_wrong() -> None:
+    server = make_server()
+    for other in ("1", [1], True, None):
+        with pytest.raises(UsageError, match="a UID is int, not"):
+            server.expunge("INBOX", 2, other)  # type: ignore[arg-type]
+    for uid in (0, -1, 4):
+        with pytest.raises(UsageError, match=f"'INBOX' never had a message with UID {uid};"):
+            server.expunge("INBOX", 2, uid)
+    assert list(server.messages("INBOX")) == [1, 2, 3]
+    server.expunge("INBOX", 2, 3, 3)
+    server.expunge("INBOX", 3)
+    server.expunge("INBOX")
+    assert list(server.messages("INBOX")) == [1]
 
 
 # Over TCP, in a thread

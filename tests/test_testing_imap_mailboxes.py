@@ -339,7 +339,7 @@ def test_names_in_modified_utf_7(name: str, wire: str) -> None:
         ({"INBOX": b"x"}, "takes a list"),
         ({"INBOX": "x"}, "takes a list"),
         ({"INBOX": None}, "takes a list"),
-        ({5: []}, "a mailbox's name is str, not int"),
+        ({5: []}, "a mailbox's name is a str, not int"),
         (["INBOX"], "mailboxes is lists of messages by name, not list"),
         ({"INBOX": ["x"]}, "is octets"),
         ({"INBOX": [Message("x")]}, "is octets"),  # type: ignore[arg-type]
@@ -347,6 +347,11 @@ def test_names_in_modified_utf_7(name: str, wire: str) -> None:
         ({"INBOX": [Message(b"x", {"\\Recent"})]}, "is no set of flags"),
         ({"INBOX": [Message(b"x", {"two words"})]}, "is no set of flags"),
         ({"INBOX": [Message(b"x", received=datetime(2024, 1, 1))]}, "no time zone"),
+        ({"INBOX": [Message(b"x", None)]}, "flags=None is no set"),  # type: ignore[arg-type]
+        ({"INBOX": [Message(b"x", [5])]}, r"flags=\[5\] is no set"),  # type: ignore[list-item]
+        ({"INBOX": [Message(b"x", iter("x"))]}, "is no set"),  # type: ignore[arg-type]
+        ({"INBOX": [Message(b"x", received=1)]}, "received is datetime"),  # type: ignore[arg-type]
+        ({"\ud800": []}, "a mailbox's name has lone surrogates"),
         ({"": []}, "no name of a mailbox"),
         ({"a//b": []}, "no name of a mailbox"),
         ({"a*": []}, "no name of a mailbox"),

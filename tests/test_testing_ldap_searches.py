@@ -295,15 +295,24 @@ def test_a_base_that_is_not_utf_8(directory: Directory) -> None:
         {"cn=x": {"cn": None}},
         {"cn=x": {"cn": [5]}},
         {"cn=x": {5: ["x"]}},
+        {"cn=x": {"cn": ["\ud800"]}},
+        {"cn=x": {"\ud800": ["x"]}},
+        {"cn=\udc80": {"cn": ["x"]}},
         {"cn=x": None},
         {5: {}},
         None,
     ],
-    ids=repr,
+    ids=ascii,
 )
 def test_entries_that_are_wrong(entries: Any) -> None:
     with pytest.raises(UsageError):
         LDAPServer(entries, {})
+
+
+def test_an_attribute_in_two_spellings_loses_no_value() -> None:
+    match = "'dc=x' has cn and CN, one attribute: give all its values in one list"
+    with pytest.raises(UsageError, match=match):
+        LDAPServer({"dc=x": {"cn": ["x"], "sn": ["y"], "CN": ["two"]}})
 
 
 def test_no_entries() -> None:

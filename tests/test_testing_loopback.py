@@ -17,7 +17,7 @@ from anyio.abc import AnyByteStream
 
 from saslwrap import UsageError
 from saslwrap.testing import FaultProxy, IMAPServer, LDAPServer
-from saslwrap.testing.loopback import LoopbackServer
+from saslwrap.testing.loopback import LoopbackServer, _one_failure
 
 #: What ends a test in other ways than by an `Exception`.
 OUTCOMES = [KeyboardInterrupt, SystemExit, pytest.skip.Exception, pytest.fail.Exception]
@@ -137,6 +137,20 @@ async def test_our_own_failure_is_a_note_on_a_cancellation() -> None:
     assert scope.cancelled_caught
     assert isinstance(seen[0], anyio.get_cancelled_exc_class())
     assert "and in FaultProxy: UsageError" in notes_of(seen[0])[0]
+
+
+def test_an_interrupt_counts_more_than_what_the_block_raised() -> None:
+    """As Ctrl-C while a server ends."""
+
+    def end() -> None:
+        with _one_failure("Server") as keep:
+            with keep():
+                raise ValueError("the test's own")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as info:
+        end()
+    assert notes_of(info.value) == ['and in Server: ValueError("the test\'s own")']
 
 
 class Crash(LoopbackServer):

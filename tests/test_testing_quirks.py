@@ -356,16 +356,43 @@ async def test_absent_and_empty(
         ({"quoted": "maxbuf"}, "quoted takes a tuple"),
         ({"broken_ciphers": ("aes",)}, "broken_ciphers takes a tuple of 3des, des, rc4"),
         ({"broken_ciphers": None}, "broken_ciphers is Iterable, not NoneType"),
+        ({"broken_ciphers": [["3des"]]}, "broken_ciphers takes a tuple of"),
+        ({"quoted": [[]]}, "quoted takes a tuple of"),
+        ({"quoted": "m"}, "quoted takes a tuple of"),
         ({"reserve": 16}, "reserve is tuple, not int"),
+        ({"reserve": (1,)}, r"reserve takes two numbers .*: reserve=\(16, 26\)"),
+        ({"reserve": ()}, "reserve takes two numbers"),
+        ({"reserve": (16, 16, 22)}, "reserve takes two numbers"),
+        ({"reserve": (0, -5)}, "reserve takes two numbers of octets, 0 or more"),
+        ({"reserve": ("1", "2")}, "a number in reserve is int, not str"),
+        ({"reserve": (True, 2)}, "a number in reserve is int, not bool"),
         ({"realms": "example.com"}, "realms is tuple | None, not str"),
+        ({"realms": (5,)}, "a realm of realms is a str, not int"),
+        ({"realms": ("a\nb",)}, "a realm of realms has control characters"),
         ({"nonce": "abc"}, "nonce is .*Callable | None, not str"),
         ({"texts": ["no"]}, "texts is Mapping, not list"),
+        ({"texts": {"invalidCredentials": "no"}}, "a code in texts is int, not str"),
+        ({"texts": {ResultCode.other: b"no"}}, r"texts\[.*80.*\] is a str, not bytes"),
+        ({"texts": {1: "\udcff"}}, r"texts\[1\] has lone surrogates"),
         ({"foreign_uri": b"no"}, "foreign_uri is str | None, not bytes"),
+        ({"foreign_uri": "\udcff"}, "foreign_uri has lone surrogates"),
     ],
 )
 def test_quirks_that_nobody_has(options: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         Quirks(**options)
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Quirks) if f.type == "bool"])
+@pytest.mark.parametrize("value", ["no", 0, None])
+def test_a_server_has_a_quirk_or_not(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"{name} is bool, not {type(value).__name__}"):
+        Quirks(**{name: value})
+
+
+def test_names_are_taken_from_what_gives_them_once() -> None:
+    quirks = Quirks(quoted=iter(["maxbuf"]), broken_ciphers=iter(["3des"]))  # type: ignore[arg-type]
+    assert quirks == Quirks(quoted=("maxbuf",), broken_ciphers=("3des",))
 
 
 def test_a_maxbuf_that_cannot_be_left_unsaid() -> None:

@@ -26,18 +26,26 @@ every_server = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [
-        ({"users": {"alice": b"s3cret"}}, "all of them str"),
-        ({"users": ["alice"]}, "users is"),
+        ({"users": {"alice": b"s3cret"}}, "the password of 'alice' is a str, not bytes"),
+        ({"users": {"alice": "\ud800"}}, "the password of 'alice' has lone surrogates"),
+        ({"users": {b"alice": "s3cret"}}, "a username is a str, not bytes"),
+        ({"users": {"al\0ice": "s3cret"}}, "a username has control characters"),
+        ({"users": ["alice"]}, r"users is passwords by username \(\{'alice': .*, not list"),
         ({"properties": {"min_ssf": 1}}, "properties is SecurityProperties, not dict"),
         ({"properties": None}, "properties is SecurityProperties, not NoneType"),
         ({"idle_timeout": "5"}, "idle_timeout is"),
+        ({"idle_timeout": True}, "idle_timeout is .*, not bool"),
         ({"idle_timeout": 0}, "above 0"),
         ({"idle_timeout": math.nan}, "above 0"),
         ({"tls": "certificate.pem"}, "tls is"),
         ({"tls": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}, "a client's context"),
+        ({"tls_at_once": "no"}, "tls_at_once is bool, not str"),
+        ({"tls_at_once": True}, "tls_at_once needs a context"),
         ({"quirks": "JDK"}, "quirks is Quirks, not str"),
-        ({"realm": None, "mechanisms": {}}, "realm is str, not NoneType"),
-        ({"host": b"localhost", "mechanisms": {}}, "host is str, not bytes"),
+        ({"realm": None, "mechanisms": {}}, "realm is a str, not NoneType"),
+        ({"realm": "a\nb", "mechanisms": {}}, "realm has control characters"),
+        ({"host": b"localhost", "mechanisms": {}}, "host is a str, not bytes"),
+        ({"host": "ldap://localhost", "mechanisms": {}}, "is no host name"),
         ({"mechanisms": None}, "mechanisms is several names, or factories by name, not NoneType"),
         ({"mechanisms": [b"DIGEST-MD5"]}, "a mechanism's name is str, not bytes"),
         ({"mechanisms": {5: DigestMD5Server}}, "a mechanism's name is str, not int"),
@@ -50,6 +58,16 @@ def test_an_option_that_is_none_is_refused_at_once(
 ) -> None:
     with pytest.raises(UsageError, match=complaint):
         make(**option)
+
+
+def test_options_of_one_protocol() -> None:
+    with pytest.raises(UsageError, match="writable is bool, not str"):
+        LDAPServer({}, writable="no")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="append_limit is int, not bool"):
+        IMAPServer({}, append_limit=True)
+    with pytest.raises(UsageError, match="append_limit is a number of octets, 0 or more, not -1"):
+        IMAPServer({}, append_limit=-1)
+    assert IMAPServer({}, append_limit=0).append_limit == 0
 
 
 @every_server

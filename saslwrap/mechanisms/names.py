@@ -6,7 +6,14 @@ import re
 
 from saslwrap.errors import UsageError, require_kind
 
-__all__ = ["check_host", "check_service", "check_text", "is_encodable", "require_str"]
+__all__ = [
+    "check_encodable",
+    "check_host",
+    "check_service",
+    "check_text",
+    "is_encodable",
+    "require_str",
+]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")
@@ -18,11 +25,19 @@ def check_text(name: str, value: str, *, may_be_empty: bool = False) -> None:
 
     :raises UsageError: it is empty, or has control characters or lone surrogates
     """
-    require_str(name, value)
+    check_encodable(name, value)
     if not value and not may_be_empty:
         raise UsageError(f"{name} is empty")
     if _CONTROL.search(value):
         raise UsageError(f"{name} has control characters in it")
+
+
+def check_encodable(name: str, value: str) -> None:
+    """Refuse a text that cannot be sent, without showing it.
+
+    :raises UsageError: it is no str, or has lone surrogates
+    """
+    require_str(name, value)
     if not is_encodable(value):
         raise UsageError(f"{name} has lone surrogates in it, which UTF-8 cannot carry")
 

@@ -76,7 +76,8 @@ class IMAPServer(SASLServer):
         mechanism are not for factories of one's own
     :param idle_timeout: seconds that a client has for its next command, or for the end of IDLE
         after the last news, for a login, for TLS' handshake, and to take a batch of an answer
-    :raises UsageError: mailboxes that cannot be read, or what cannot go together
+    :raises UsageError: mailboxes that cannot be read, an option of another kind or out of its
+        range, or what cannot go together
     :raises MechanismUnavailableError: the extra of a mechanism is not installed
     """
 
@@ -99,6 +100,8 @@ class IMAPServer(SASLServer):
         idle_timeout: float = 300,
     ) -> None:
         require_kind("append_limit", append_limit, int)
+        if append_limit < 0:
+            raise UsageError(f"append_limit is a number of octets, 0 or more, not {append_limit}")
         super().__init__(
             users,
             realm=realm,
@@ -125,9 +128,11 @@ class IMAPServer(SASLServer):
     def expunge(self, mailbox: str, *uids: int) -> None:
         """Take messages out of a mailbox; those that are gone do not matter. From any thread.
 
-        :raises UsageError: there is no such mailbox
+        :raises UsageError: there is no such mailbox, or never was a message with such a UID in it
         """
-        self._call(lambda: self._box(mailbox).remove(uids))
+        for uid in uids:
+            require_kind("a UID", uid, int)
+        self._call(lambda: self._expunge(mailbox, uids))
 
     def messages(self, mailbox: str) -> dict[int, Message]:
         """Give the messages of a mailbox as they are now, by UID. From any thread.
@@ -135,6 +140,15 @@ class IMAPServer(SASLServer):
         :raises UsageError: there is no such mailbox
         """
         return self._call(lambda: dict(self._box(mailbox).messages))
+
+    def _expunge(self, mailbox: str, uids: Iterable[int]) -> None:
+        box = self._box(mailbox)
+        if unknown := [uid for uid in uids if not 0 < uid < box.uid_next]:
+            raise UsageError(
+                f"{mailbox!r} never had a message with UID {unknown[0]}; `messages` has those that "
+                "are there"
+            )
+        box.remove(uids)
 
     def _box(self, name: str) -> Mailbox:
         try:

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Final
 
 from saslwrap.errors import UsageError, require_kind
+from saslwrap.mechanisms.names import check_encodable
 from saslwrap.testing.imap_commands import CommandError
 
 __all__ = [
@@ -139,11 +140,11 @@ class Mailboxes:
         self._make("INBOX")
         require_kind("mailboxes", contents, Mapping, "lists of messages by name")
         for name, messages in contents.items():
-            require_kind("a mailbox's name", name, str)
+            wire_name = encode_name(name)
             if isinstance(messages, bytes | str) or not isinstance(messages, Iterable):
                 raise UsageError(f"mailbox {name!r} takes a list of messages: [b'Subject: ...']")
             try:
-                box = self._make(_canonical(encode_name(name)))
+                box = self._make(_canonical(wire_name))
             except CommandError as error:
                 raise UsageError(f"{name!r} is no name of a mailbox: {error}") from None
             for message in messages:
@@ -196,7 +197,11 @@ class Mailboxes:
 
 
 def encode_name(name: str) -> str:
-    """Write a name in modified UTF-7: `Entwürfe` is `Entw&APw-rfe`."""
+    """Write a name in modified UTF-7: `Entwürfe` is `Entw&APw-rfe`.
+
+    :raises UsageError: it is no text that can be written
+    """
+    check_encodable("a mailbox's name", name)
     return _BEYOND_ASCII.sub(
         lambda match: f"&{_modified_base64(match[0])}-", name.replace("&", "&-")
     )
@@ -220,11 +225,18 @@ def as_message(message: bytes | Message) -> Message:
         return Message(message)
     if not (isinstance(message, Message) and isinstance(message.content, bytes)):
         raise UsageError("a message is octets, or a Message with octets: Message(b'Subject: ...')")
-    if isinstance(message.flags, str) or not all(map(is_flag, message.flags)):
+    if not _are_flags(message.flags):
         raise UsageError(f"flags={message.flags!r} is no set of flags, such as {{'\\\\Seen'}}")
+    require_kind("received", message.received, datetime)
     if message.received.tzinfo is None:
         raise UsageError("the time at which a message came has no time zone: datetime.now(UTC)")
     return message
+
+
+def _are_flags(flags: object) -> bool:
+    if isinstance(flags, str) or not isinstance(flags, Collection):
+        return False
+    return all(isinstance(flag, str) and is_flag(flag) for flag in flags)
 
 
 def _canonical(name: str) -> str:

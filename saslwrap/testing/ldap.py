@@ -46,6 +46,7 @@ from typing import Final
 
 from anyio.abc import AnyByteStream
 
+from saslwrap.errors import require_kind
 from saslwrap.properties import SecurityProperties
 from saslwrap.testing.ldap_connection import START_TLS, LDAPConnection
 from saslwrap.testing.ldap_directory import Directory
@@ -78,7 +79,8 @@ class LDAPServer(SASLServer):
     :param writable: whether clients may add, modify and delete entries
     :param idle_timeout: seconds that a client has for its next request, for a login, for TLS'
         handshake, and to take a batch of results
-    :raises UsageError: entries that cannot be read, or what cannot go together
+    :raises UsageError: entries that cannot be read, an option of another kind or out of its range,
+        or what cannot go together
     :raises MechanismUnavailableError: the extra of a mechanism is not installed
 
     An authzid is taken as it is said, and shown by "Who am I?".
@@ -102,6 +104,7 @@ class LDAPServer(SASLServer):
         writable: bool = False,
         idle_timeout: float = 300,
     ) -> None:
+        require_kind("writable", writable, bool)
         super().__init__(
             users,
             realm=realm,

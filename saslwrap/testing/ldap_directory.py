@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from saslwrap.errors import UsageError, require_kind
+from saslwrap.mechanisms.names import check_encodable
 from saslwrap.protocols.ldap_messages import ResultCode
 
 __all__ = [
@@ -107,14 +108,21 @@ class Entry:
     def make(cls, dn: str, attributes: Attributes, operational: Attributes | None = None) -> Entry:
         """Make an entry; one without objectClass gets `top`, as each has one (RFC 4512).
 
-        :raises UsageError: values that are no list of texts
+        :raises UsageError: values that are no list of texts, or an attribute in two spellings
         """
         made = [_make_attribute(name, values) for name, values in attributes.items()]
         made += [
             _make_attribute(name, values, operational=True)
             for name, values in (operational or {}).items()
         ]
-        by_name = {fold(attribute.name): attribute for attribute in made}
+        by_name: dict[str, Attribute] = {}
+        for attribute in made:
+            there = by_name.setdefault(fold(attribute.name), attribute)
+            if there is not attribute:
+                spellings = f"{there.name.decode()} and {attribute.name.decode()}"
+                raise UsageError(
+                    f"{dn!r} has {spellings}, one attribute: give all its values in one list"
+                )
         by_name.setdefault("objectclass", _make_attribute("objectClass", ["top"]))
         return cls(dn, by_name)
 
@@ -147,7 +155,7 @@ def _make_attribute(
 
     :raises UsageError: `values` is no list of texts, one value perhaps
     """
-    require_kind("an attribute's name", name, str)
+    check_encodable("an attribute's name", name)
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise UsageError(f"{name} takes a list of values: [{values!r}]")
     octets = tuple(_octets(name, value) for value in values)
@@ -156,7 +164,10 @@ def _make_attribute(
 
 def _octets(name: str, value: str | bytes) -> bytes:
     require_kind(f"a value of {name}", value, str | bytes)
-    return value.encode() if isinstance(value, str) else value
+    if isinstance(value, bytes):
+        return value
+    check_encodable(f"a value of {name}", value)
+    return value.encode()
 
 
 class Directory:
@@ -164,7 +175,7 @@ class Directory:
 
     :param entries: attributes by DN. An entry whose parent is not there starts a naming context
     :param root: attributes of the root DSE, operational as RFC 4512 section 5.1 has them
-    :raises UsageError: a DN cannot be read, or stands there twice
+    :raises UsageError: a DN cannot be read, or stands there twice; or attributes are none
     """
 
     def __init__(self, entries: Mapping[str, Attributes], root: Attributes) -> None:
@@ -173,7 +184,7 @@ class Directory:
         self._root_attributes: Final = root
         require_kind("entries", entries, Mapping, "attributes by DN")
         for dn, attributes in entries.items():
-            require_kind("a DN", dn, str)
+            check_encodable("a DN", dn)
             require_kind(repr(dn), attributes, Mapping, "values by attribute")
             try:
                 name = parse_dn(dn)

@@ -15,19 +15,21 @@ by the hash (RFC 2831 section 2.1.2.1): that is how these come about, and what a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 from saslwrap.errors import UsageError, require_kind
 from saslwrap.mechanisms.digest_md5.ciphers import CIPHERS
+from saslwrap.mechanisms.names import check_encodable, check_text
 from saslwrap.protocols.ldap_messages import ResultCode
 
 __all__ = ["CYRUS", "CYRUS_IMAP", "JDK", "MICROSOFT", "STRICT", "Quirks", "microsoft_nonce"]
 
 #: Directives of a challenge that have no quotes in the RFC's grammar, but get some.
-_PLAIN: Final = frozenset({"algorithm", "maxbuf"})
+_PLAIN: Final = ("algorithm", "maxbuf")
 
+#: The others say whether the server has them.
 _KINDS: Final = {
     "nonce": Callable | None,
     "realms": tuple | None,
@@ -84,6 +86,7 @@ class Quirks:
     :param ok_under_layer: whether the OK of a login is said under the layer that it brought, where
         RFC 9051 section 6.2.2 has it in front of the layer. A client that waits for a line may wait
         for ever
+    :raises UsageError: a value of another kind, out of its range, or that nobody could be sent
     """
 
     nonce: Callable[[], str] | None = None
@@ -101,15 +104,39 @@ class Quirks:
     ok_under_layer: bool = False
 
     def __post_init__(self) -> None:
-        for name, kind in _KINDS.items():
-            require_kind(name, getattr(self, name), kind)
-        for name, known in (
-            ("quoted", _PLAIN),
-            ("broken_ciphers", CIPHERS.keys()),
-        ):
-            given = getattr(self, name)
-            if isinstance(given, str) or not set(given) <= known:
-                raise UsageError(f"{name} takes a tuple of {', '.join(sorted(known))}")
+        for each in fields(self):
+            require_kind(each.name, getattr(self, each.name), _KINDS.get(each.name, bool))
+        self._take_names("quoted", _PLAIN)
+        self._take_names("broken_ciphers", sorted(CIPHERS))
+        _check_reserve(self.reserve)
+        for realm in self.realms or ():
+            check_text("a realm of realms", realm)
+        _check_texts(self.texts)
+        if self.foreign_uri is not None:
+            check_encodable("foreign_uri", self.foreign_uri)
+
+    def _take_names(self, field_name: str, known: Sequence[str]) -> None:
+        given = getattr(self, field_name)
+        names = (None,) if isinstance(given, str) else tuple(given)
+        if not all(name in known for name in names):
+            raise UsageError(f"{field_name} takes a tuple of {', '.join(known)}")
+        object.__setattr__(self, field_name, names)
+
+
+def _check_reserve(reserve: tuple[int, ...]) -> None:
+    for octets in reserve:
+        require_kind("a number in reserve", octets, int)
+    if len(reserve) != 2 or min(reserve) < 0:
+        raise UsageError(
+            "reserve takes two numbers of octets, 0 or more, of auth-int and of auth-conf: "
+            "reserve=(16, 26)"
+        )
+
+
+def _check_texts(texts: Mapping[ResultCode, str]) -> None:
+    for code, text in texts.items():
+        require_kind("a code in texts", code, int)
+        check_encodable(f"texts[{code!r}]", text)
 
 
 #: None at all.

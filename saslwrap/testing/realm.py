@@ -26,7 +26,8 @@ from types import TracebackType
 from typing import ClassVar, Final, Self
 
 from saslwrap.errors import MechanismUnavailableError, UsageError, require_kind
-from saslwrap.mechanisms.names import check_text
+from saslwrap.mechanisms.names import check_host, check_service, check_text
+from saslwrap.testing._options import check_users
 from saslwrap.testing._processes import (
     LOOPBACK,
     StartError,
@@ -97,8 +98,8 @@ class Realm:
     :param libdefaults: further lines of krb5.conf's section of that name
     :raises MechanismUnavailableError: when entered: MIT's programs are not installed
     :raises StartError: when entered: one of them failed
-    :raises UsageError: an argument of another kind; when entered: a name or a password that they
-        could not read
+    :raises UsageError: an argument of another kind, or a name or a password that they could not
+        read
     """
 
     programs: ClassVar[tuple[str, ...]] = ("krb5kdc", "kdb5_util", "kadmin.local", "kinit")
@@ -114,20 +115,21 @@ class Realm:
         services: Iterable[str] = ("imap", "ldap"),
         libdefaults: Mapping[str, str] | None = None,
     ) -> None:
-        for argument, value, kind in (
-            ("users", users, Mapping | None),
-            ("name", name, str),
-            ("host", host, str),
-            ("services", services, Iterable),
-            ("libdefaults", libdefaults, Mapping | None),
-        ):
-            require_kind(argument, value, kind)
+        _check_principal("name", name)
+        check_host(host)
+        check_users(users)
+        for user in (users or {}).items():
+            _check_user(*user)
+        require_kind("services", services, Iterable)
         if isinstance(services, str):
             raise UsageError(f"services takes several names: services=[{services!r}]")
         self.name: Final = name
         self.host: Final = host
         self._users: Final = dict(users or {})
         self._services: Final = tuple(services)
+        for service in self._services:
+            check_service(service)
+        _check_settings(libdefaults)
         self._libdefaults: Final = {
             "default_realm": name,
             **_LIBDEFAULTS,
@@ -204,6 +206,7 @@ class Realm:
         :raises StartError: it is there already, or the KDC will not have it
         :raises UsageError: a name or a password that the program could not read
         """
+        _check_user(name, password)
         self._kadmin(*self._add_queries(name, password))
 
     def kinit(
@@ -280,10 +283,7 @@ class Realm:
         self._kadmin(*(query for group in queries for query in group))
 
     def _add_queries(self, name: str, password: str | None) -> tuple[str, ...]:
-        if not _PRINCIPAL.fullmatch(name):
-            raise UsageError(f"{name!r} is no name for a principal here: no blanks, no quotes")
         if password is not None:
-            check_text("password", password)
             quoted = password.replace('"', '""')
             return (f'add_principal -pw "{quoted}" {name}',)
         return (f"add_principal -randkey {name}", f"ktadd -k {self.keytab} {name}")
@@ -340,6 +340,27 @@ class Realm:
 
 def _path_of(name: str) -> str:
     return find_program(name) or name
+
+
+def _check_user(name: str, password: str | None) -> None:
+    _check_principal("a user", name)
+    if password is not None:
+        check_text(f"the password of {name!r}", password)
+
+
+def _check_principal(argument: str, name: str) -> None:
+    check_text(argument, name)
+    if not _PRINCIPAL.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no name for a principal or a realm here: no blanks, no quotes"
+        )
+
+
+def _check_settings(values: Mapping[str, str] | None) -> None:
+    require_kind("libdefaults", values, Mapping | None, "values by name ({'clockskew': '5'})")
+    for name, value in (values or {}).items():
+        check_text("a name in libdefaults", name)
+        check_text(f"libdefaults[{name!r}]", value, may_be_empty=True)
 
 
 def _settings(values: Mapping[str, str]) -> str:

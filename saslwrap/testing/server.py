@@ -28,7 +28,9 @@ from saslwrap.anyio import SASLStream, authenticate
 from saslwrap.context import Buffer
 from saslwrap.errors import ProtocolError, SASLError, UsageError, require_kind
 from saslwrap.exchange import Exchange, transport_survives
+from saslwrap.mechanisms.names import check_host, check_text
 from saslwrap.properties import SecurityProperties
+from saslwrap.testing._options import check_patience, check_tls, check_users
 from saslwrap.testing.loopback import LoopbackServer
 from saslwrap.testing.mechanisms import MechanismFactories, MechanismNames, Place
 from saslwrap.testing.quirks import STRICT, Quirks
@@ -61,8 +63,8 @@ class SASLServer(LoopbackServer):
     :param quirks: what the server does differently: `quirks`. Not for factories of one's own
     :param idle_timeout: seconds that a client has for its next request, for a login, for TLS'
         handshake, and to take a batch of results
-    :raises UsageError: an option of another kind, TLS without a context, a name that is not known,
-        or a binding with factories of one's own
+    :raises UsageError: an option of another kind or out of its range, TLS without a context, a name
+        that is not known, or a binding with factories of one's own
     :raises MechanismUnavailableError: the extra of a mechanism is not installed
     """
 
@@ -83,16 +85,14 @@ class SASLServer(LoopbackServer):
         tls_server_end_point: bytes | None = None,
         quirks: Quirks = STRICT,
     ) -> None:
-        require_kind("realm", realm, str)
-        require_kind("host", host, str)
+        check_text("realm", realm)
+        check_host(host)
         require_kind("properties", properties, SecurityProperties)
         require_kind("quirks", quirks, Quirks)
         require_kind("mechanisms", mechanisms, Iterable, "several names, or factories by name")
-        _check_users(users)
-        _check_patience(idle_timeout)
-        _check_tls(tls, tls_server_end_point)
-        if tls_at_once and tls is None:
-            raise UsageError("tls_at_once needs a context with the certificate: tls=...")
+        check_users(users)
+        check_patience(idle_timeout)
+        check_tls(tls, at_once=tls_at_once, end_point=tls_server_end_point)
         if tls_server_end_point is not None and isinstance(mechanisms, Mapping):
             raise UsageError("factories of one's own make the binding: leave tls_server_end_point")
         if not isinstance(mechanisms, str | bytes | Mapping):
@@ -259,30 +259,6 @@ class Connection(ABC):
         else:
             self._sealed = self._sealed or exchange.context is not None
             self._identity = exchange.authzid or f"u:{exchange.authcid}"
-
-
-# What comes out late otherwise, in a log, as a client that is sent away.
-
-
-def _check_users(users: Mapping[str, str] | None) -> None:
-    require_kind("users", users, Mapping | None)
-    for username, password in (users or {}).items():
-        if not (isinstance(username, str) and isinstance(password, str)):
-            raise UsageError("users are passwords by username, all of them str")
-
-
-def _check_patience(idle_timeout: float) -> None:
-    require_kind("idle_timeout", idle_timeout, int | float)
-    if not idle_timeout > 0:
-        raise UsageError("idle_timeout is a number of seconds above 0; math.inf waits for ever")
-
-
-def _check_tls(tls: ssl.SSLContext | None, end_point: bytes | None) -> None:
-    require_kind("tls", tls, ssl.SSLContext | None)
-    if tls is not None and tls.protocol == ssl.PROTOCOL_TLS_CLIENT:
-        raise UsageError("tls is a client's context; a server's has PROTOCOL_TLS_SERVER")
-    binding = "the hash that channel_binding makes"
-    require_kind("tls_server_end_point", end_point, bytes | None, binding)
 
 
 async def _shake_hands(transport: AnyByteStream, context: ssl.SSLContext | None) -> TLSStream:

@@ -157,26 +157,35 @@ def test_a_start_that_fails_leaves_nothing_either() -> None:
     ("user", "text"),
     [
         (("no body", "x"), "no name for a principal"),
-        (("alice\nlist_principals", "x"), "no name for a principal"),
-        (("alice", "x\nlist_principals"), "password has control characters"),
-        (("alice", ""), "password is empty"),
+        (("alice\nlist_principals", "x"), "a username has control characters"),
+        (("alice", "x\nlist_principals"), "the password of 'alice' has control characters"),
+        (("alice", ""), "the password of 'alice' is empty"),
+        (("alice", b"s3cret"), "the password of 'alice' is a str, not bytes"),
+        (("alice", None), "the password of 'alice' is a str, not NoneType"),
+        ((5, "s3cret"), "a username is a str, not int"),
     ],
 )
-def test_users_that_cannot_be(user: tuple[str, str], text: str) -> None:
-    require_program(*Realm.programs)
+def test_users_that_cannot_be(user: tuple[Any, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
-        Realm(dict([user])).__enter__()
+        Realm(dict([user]))
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"users": ["alice"]}, r"users is .*Mapping \| None, not list"),
-        ({"name": None}, "name is str, not NoneType"),
-        ({"host": b"localhost"}, "host is str, not bytes"),
+        ({"users": ["alice"]}, r"users is passwords by username \(.*\), not list"),
+        ({"name": None}, "name is a str, not NoneType"),
+        ({"name": "EXAMPLE COM"}, "'EXAMPLE COM' is no name"),
+        ({"host": b"localhost"}, "host is a str, not bytes"),
+        ({"host": "ldap://localhost"}, "is no host name"),
+        ({"services": [5]}, "service is a str, not int"),
+        ({"services": ["ldap/localhost"]}, "service is a name such as 'ldap' or 'imap'"),
         ({"services": "ldap"}, r"services takes several names: services=\['ldap'\]"),
         ({"services": None}, "services is Iterable, not NoneType"),
-        ({"libdefaults": "x"}, r"libdefaults is .*Mapping \| None, not str"),
+        ({"libdefaults": "x"}, r"libdefaults is values by name \(.*\), not str"),
+        ({"libdefaults": {"clockskew": 5}}, r"libdefaults\['clockskew'\] is a str, not int"),
+        ({"libdefaults": {"a\nb": "c"}}, "a name in libdefaults has control characters"),
+        ({"libdefaults": {"a": "b\n[realms]"}}, r"libdefaults\['a'\] has control characters"),
     ],
 )
 def test_an_option_of_another_kind(options: dict[str, Any], text: str) -> None:

@@ -36,7 +36,7 @@ from saslwrap.mechanisms.digest_md5.messages import (
 from saslwrap.mechanisms.digest_md5.names import check_nonce, digest_uri
 from saslwrap.mechanisms.digest_md5.negotiation import Protection, allowed, choose
 from saslwrap.mechanisms.forgetful import forgetful
-from saslwrap.mechanisms.names import check_text, is_encodable, require_str
+from saslwrap.mechanisms.names import check_encodable, check_text
 from saslwrap.properties import QOP, SecurityProperties
 
 __all__ = ["DigestMD5Client"]
@@ -87,9 +87,7 @@ class DigestMD5Client(ClientMechanism):
         check_text("username", username)
         if realm is not None:
             check_text("realm", realm, may_be_empty=True)
-        require_str("password", self._password)
-        if not is_encodable(self._password):
-            raise UsageError("password has lone surrogates in it, which UTF-8 cannot carry")
+        check_encodable("password", self._password)
         if authzid is not None:
             check_text("authzid", authzid)
         if hash_encoding not in get_args(HashEncoding):
