@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
 
+from saslwrap import UsageError
 from saslwrap.anyio import SASLAttribute
 from saslwrap.testing import Drop, OneOctet, RandomSizes, mechanism_pair
+from saslwrap.testing.checks.leaks import kept_by, shows
 from saslwrap.testing.plugin import Faults, MakeIMAPServer, MakeLDAPServer, MakePair
 
 pytest_plugins = ["pytester"]
@@ -195,6 +198,16 @@ def test_a_server_takes_what_its_class_takes(
     mail = imap_server({"x": [b"y"]}, realm="elsewhere.example", append_limit=5)
     assert (mail.realm, mail.append_limit) == ("elsewhere.example", 5)
     assert mail.messages("x")[1].content == b"y"
+
+
+@pytest.mark.parametrize("wrong", [{"mechanisms": ["PLAIN"]}, {"users": {"alice": b"s3cret-Pa55"}}])
+def test_a_refusal_shows_no_password(
+    ldap_server: MakeLDAPServer, imap_server: MakeIMAPServer, wrong: dict[str, Any]
+) -> None:
+    for make in (ldap_server, imap_server):
+        with pytest.raises(UsageError) as caught:
+            make(**{"users": {"alice": "s3cret-Pa55"}, **wrong})
+        assert shows(b"s3cret-Pa55", *kept_by(caught.value, ("tests.", "_pytest"))) == []
 
 
 def test_a_seed_makes_the_same_faults_in_their_order() -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from saslwrap import DigestMD5Server, SecurityProperties, UsageError
 from saslwrap.testing import IMAPServer, LDAPServer
+from saslwrap.testing.checks.leaks import kept_by, shows
 from saslwrap.testing.server import SASLServer
 
 USERS = {"alice": "s3cret"}
+PASSWORD = "s3cret-Pa55"
 
 MAKERS: dict[str, Callable[..., SASLServer]] = {
     "ldap": lambda **options: LDAPServer({}, **{"users": USERS, **options}),
@@ -58,6 +60,19 @@ def test_an_option_that_is_none_is_refused_at_once(
 ) -> None:
     with pytest.raises(UsageError, match=complaint):
         make(**option)
+
+
+@every_server
+def test_no_refusal_shows_a_password(make: Callable[..., SASLServer]) -> None:
+    for options in (
+        {"mechanisms": ["PLAIN"]},
+        {"users": {"alice": PASSWORD.encode()}},
+        {"users": {"alice": PASSWORD, "bob": None}},
+        {"nothing_known": 1},
+    ):
+        with pytest.raises((UsageError, TypeError)) as caught:
+            make(**{"users": {"alice": PASSWORD}, **options})
+        assert shows(PASSWORD.encode(), *kept_by(caught.value, ("tests.", "_pytest"))) == []
 
 
 def test_options_of_one_protocol() -> None:

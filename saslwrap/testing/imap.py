@@ -42,6 +42,7 @@ from typing import Final
 from anyio.abc import AnyByteStream
 
 from saslwrap.errors import UsageError, require_kind
+from saslwrap.mechanisms.forgetful import forgetful
 from saslwrap.properties import SecurityProperties
 from saslwrap.testing.imap_commands import CommandError
 from saslwrap.testing.imap_connection import IMAPConnection
@@ -83,6 +84,7 @@ class IMAPServer(SASLServer):
 
     service = "imap"
 
+    @forgetful
     def __init__(
         self,
         mailboxes: Mapping[str, Iterable[bytes | Message]],

@@ -47,6 +47,7 @@ from typing import Final
 from anyio.abc import AnyByteStream
 
 from saslwrap.errors import require_kind
+from saslwrap.mechanisms.forgetful import forgetful
 from saslwrap.properties import SecurityProperties
 from saslwrap.testing.ldap_connection import START_TLS, LDAPConnection
 from saslwrap.testing.ldap_directory import Directory
@@ -88,6 +89,7 @@ class LDAPServer(SASLServer):
 
     service = "ldap"
 
+    @forgetful
     def __init__(
         self,
         entries: Mapping[str, Mapping[str, Sequence[str | bytes]]],

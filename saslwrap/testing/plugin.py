@@ -110,8 +110,10 @@ def ldap_server() -> MakeLDAPServer:
     `saslwrap.testing.LDAPServer` takes. Without `entries` there is Alice, in `dc=example,dc=com`;
     without `users` there are alice (s3cret) and bob (hunter2).
     """
+    from saslwrap.mechanisms.forgetful import forgetful
     from saslwrap.testing import LDAPServer
 
+    @forgetful
     def make(
         entries: Mapping[str, Mapping[str, Sequence[str | bytes]]] = ENTRIES,
         users: Mapping[str, str] = USERS,
@@ -130,8 +132,10 @@ def imap_server() -> MakeIMAPServer:
     `saslwrap.testing.IMAPServer` takes. Without `mailboxes` there is a message of Bob's in INBOX;
     without `users` there are alice (s3cret) and bob (hunter2).
     """
+    from saslwrap.mechanisms.forgetful import forgetful
     from saslwrap.testing import IMAPServer
 
+    @forgetful
     def make(
         mailboxes: Mapping[str, Iterable[bytes | Message]] = MAILBOXES,
         users: Mapping[str, str] = USERS,

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import ClassVar, Final, Self
 
 from saslwrap.errors import MechanismUnavailableError, UsageError, require_kind
+from saslwrap.mechanisms.forgetful import forgetful
 from saslwrap.mechanisms.names import check_host, check_service, check_text
 from saslwrap.testing._options import check_users
 from saslwrap.testing._processes import (
@@ -106,6 +107,7 @@ class Realm:
 
     address: ClassVar[str] = LOOPBACK
 
+    @forgetful
     def __init__(
         self,
         users: Mapping[str, str] | None = None,
@@ -200,6 +202,7 @@ class Realm:
         """Name a service on `host` in full, `ldap/localhost@EXAMPLE.COM`."""
         return self.principal(f"{name}/{self.host}")
 
+    @forgetful
     def add_principal(self, name: str, password: str | None = None) -> None:
         """Add a user; or, without a password, a service whose key goes to the keytab.
 
@@ -209,6 +212,7 @@ class Realm:
         _check_user(name, password)
         self._kadmin(*self._add_queries(name, password))
 
+    @forgetful
     def kinit(
         self,
         principal: str,
@@ -226,6 +230,7 @@ class Realm:
         answer = f"{password or ''}\n"
         self._get_ticket("kinit", *options, *key, principal, cache=cache, answer=answer)
 
+    @forgetful
     def __enter__(self) -> Self:
         self._check_programs()
         with ExitStack() as stack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,6 +15,7 @@ from saslwrap import GSSAPIClient, GSSSPNEGOClient, MechanismUnavailableError, U
 from saslwrap.anyio import SASLAttribute, authenticate
 from saslwrap.protocols.ldap import LDAPBind
 from saslwrap.testing import LDAPServer, Realm, StartError, TicketError
+from saslwrap.testing.checks.leaks import kept_by, shows
 from tests.peers.ldap_client import LDAPClient
 from tests.peers.support import program, require_program
 
@@ -191,6 +193,25 @@ def test_users_that_cannot_be(user: tuple[Any, Any], text: str) -> None:
 def test_an_option_of_another_kind(options: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         Realm(**options)
+
+
+def test_no_refusal_shows_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "s3cret-Pa55"
+    users = {"alice": secret}
+    wrong: Any = {**users, "bob": 5}
+    realm = Realm(users)
+    monkeypatch.setattr("saslwrap.testing.realm.find_program", lambda name: None)
+    for call in (
+        partial(Realm, users, host="ldap://localhost"),
+        partial(Realm, wrong),
+        partial(realm.add_principal, "no body", secret),
+        partial(realm.add_principal, "alice", secret),
+        partial(realm.kinit, "alice", secret),
+        realm.__enter__,
+    ):
+        with pytest.raises((UsageError, MechanismUnavailableError)) as caught:
+            call()
+        assert shows(secret.encode(), *kept_by(caught.value, ("tests.", "_pytest"))) == []
 
 
 def test_programs_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
