@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import enum
+from math import inf
 from typing import Any, Self, get_args
 
 __all__ = [
@@ -187,4 +188,25 @@ def require_kind(name: str, value: object, kind: Any, wanted: str = "") -> None:
     stray = isinstance(value, bool) and bool not in (kind, *get_args(kind))
     if stray or not isinstance(value, kind):
         wanted = wanted or (kind.__name__ if isinstance(kind, type) else str(kind))
-        raise UsageError(f"{name} is {wanted}, not {type(value).__name__}")
+        raise UsageError(f"{name} is {wanted}, not {_kind_of(value)}")
+
+
+def _kind_of(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def require_number(
+    name: str, value: Any, least: float = -inf, most: float = inf, *, kind: Any = int
+) -> None:
+    """Refuse an argument that is no number, or is out of its range. A bool is no number.
+
+    :param kind: `int`, or `int | float` where parts count too
+    :raises UsageError: it is none, or out of its range
+    """
+    if isinstance(value, kind) and not isinstance(value, bool) and least <= value <= most:
+        return
+    wanted = "a whole number" if kind is int else "a number"
+    wanted += f" from {least}" if least > -inf else ""
+    wanted += f" to {most}" if most < inf else ""
+    require_kind(name, value, kind, wanted)
+    raise UsageError(f"{name} is {wanted}, not {value}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -250,3 +251,31 @@ def test_an_argument_of_its_kind(value: object, kind: Any) -> None:
 def test_a_foreign_text_becomes_one_printable_line(text: str, line: str) -> None:
     """The guard: a peer's text cannot forge a line of a log, nor fill it."""
     assert errors.one_line(text) == line
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "complaint"),
+    [
+        ("7", {}, "size is a whole number, not str"),
+        (True, {}, "size is a whole number, not bool"),
+        (1.0, {"least": 1}, "size is a whole number from 1, not float"),
+        (0, {"least": 1}, "size is a whole number from 1, not 0"),
+        (8, {"least": 0, "most": 7}, "size is a whole number from 0 to 7, not 8"),
+        (-0.5, {"least": 0, "kind": int | float}, "size is a number from 0, not -0.5"),
+        (math.nan, {"kind": int | float}, "size is a number, not nan"),
+        (int, {}, "size is a whole number, not the class int"),
+    ],
+)
+def test_what_is_no_number_or_out_of_its_range_is_refused(
+    value: object, options: dict[str, Any], complaint: str
+) -> None:
+    """The guard: it is said where the number is given, and the range is the remedy."""
+    with pytest.raises(UsageError, match=f"^{complaint}$"):
+        errors.require_number("size", value, **options)
+
+
+def test_a_number_in_its_range_is_taken_and_so_are_its_ends() -> None:
+    for value in (0, 3, 7):
+        errors.require_number("bit", value, 0, 7)
+    for seconds in (0, 0.5, math.inf):
+        errors.require_number("seconds", seconds, 0, kind=int | float)
