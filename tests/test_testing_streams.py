@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 from anyio import BrokenResourceError, BusyResourceError, ClosedResourceError, EndOfStream
 
 from saslwrap import DigestMD5Client
 from saslwrap.anyio import SASLAttribute, SASLStream
-from saslwrap.errors import AuthenticationError
+from saslwrap.errors import AuthenticationError, UsageError
 from saslwrap.testing import PROTECTIONS, MechanismPair, authenticated_streams, mechanism_pair
 from saslwrap.testing.checks import check_byte_stream
 from saslwrap.testing.pairs import HOST, USERNAME
@@ -107,8 +108,33 @@ async def test_a_memory_stream_takes_any_buffer_and_at_least_one_octet() -> None
     client, server = memory_stream_pair()
     await client.send(memoryview(b"abcd").cast("I"))  # type: ignore[arg-type]
     assert await server.receive() == b"abcd"
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(UsageError, match="max_bytes is a whole number from 1, not 0"):
         await server.receive(0)
+
+
+@pytest.mark.parametrize("capacity", [0, -1, 1.5, True, None])
+def test_a_capacity_that_lets_nothing_under_way_is_refused(capacity: Any) -> None:
+    with pytest.raises(UsageError, match=r"capacity is a whole number from 1, not "):
+        memory_stream_pair(capacity)
+
+
+TRANSPORTS = [
+    ((1, 2), "each of transports is a byte stream of anyio, not int"),
+    ("ab", "each of transports is a byte stream of anyio, not str"),
+    (memory_stream_pair()[:1], r"transports is two streams, \(client, server\), not 1"),
+    (memory_stream_pair()[0], r"transports is two streams: \(client, server\), not MemoryStream"),
+]
+
+
+@pytest.mark.parametrize(("transports", "complaint"), TRANSPORTS)
+async def test_transports_that_are_not_two_streams_are_refused(
+    transports: Any, complaint: str
+) -> None:
+    for protection in ("auth", "rc4"):
+        with pytest.raises(UsageError, match=complaint):
+            stream_pair(protection, transports=transports)
+    with pytest.raises(UsageError, match=complaint):
+        await authenticated_streams(*exchange_pair(mechanism_pair()), transports=transports)
 
 
 async def test_every_call_of_a_memory_stream_is_a_checkpoint() -> None:

@@ -25,7 +25,9 @@ from anyio.abc import AnyByteStream, ByteStream
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
 from saslwrap.anyio import SASLStream, authenticate
+from saslwrap.errors import require_number
 from saslwrap.exchange import Exchange
+from saslwrap.testing._kinds import both_ends
 from saslwrap.testing.pairs import DEFAULT_MAXBUF, MechanismPair, context_pair
 from saslwrap.testing.tasks import run_both, succeeded
 
@@ -123,9 +125,9 @@ class MemoryStream(ByteStream):
         :raises EndOfStream: the peer closed, or sends no more, and all was received
         :raises ClosedResourceError: after `aclose`
         :raises BusyResourceError: another task is receiving
+        :raises UsageError: `max_bytes` is no number, or below 1
         """
-        if max_bytes < 1:
-            raise ValueError(f"max_bytes must be at least 1, not {max_bytes}")
+        require_number("max_bytes", max_bytes, 1)
         with self._receiving:
             await checkpoint_if_cancelled()
             while not (data := self._take(max_bytes)):
@@ -184,7 +186,9 @@ def memory_stream_pair(capacity: int = 65536) -> tuple[MemoryStream, MemoryStrea
     """Connect two streams in memory.
 
     :param capacity: how many octets may be under way in a direction before its sender waits
+    :raises UsageError: that is no number, or below 1
     """
+    require_number("capacity", capacity, 1)
     there, back = _Pipe(capacity), _Pipe(capacity)
     return MemoryStream(back, there), MemoryStream(there, back)
 
@@ -205,8 +209,9 @@ def stream_pair(
     :param server_maxbuf: what the server can receive, in octets
     :param seed: makes every sealed octet the same each time
     :param transports: the client's and the server's, connected to each other; in memory, without
+    :raises UsageError: these are not two streams; or as with `context_pair`
     """
-    client, server = memory_stream_pair() if transports is None else transports
+    client, server = _connected(transports)
     if protection == "auth":
         return StreamPair(SASLStream(client, None), SASLStream(server, None))
     contexts = context_pair(
@@ -227,11 +232,18 @@ async def authenticated_streams(
     :param server: the server's half
     :param transports: the client's and the server's, connected to each other; in memory, without.
         A `SASLStream` is rebound
+    :raises UsageError: the transports are not two streams
     :raises Exception: what the client's side raised, with the server's as its cause, or the
         server's
     """
-    at_client, at_server = memory_stream_pair() if transports is None else transports
+    at_client, at_server = _connected(transports)
     ours, theirs = await run_both(
         partial(authenticate, at_client, client), partial(authenticate, at_server, server)
     )
     return StreamPair(*succeeded(ours, theirs))
+
+
+def _connected(
+    transports: tuple[AnyByteStream, AnyByteStream] | None,
+) -> tuple[AnyByteStream, AnyByteStream]:
+    return memory_stream_pair() if transports is None else both_ends("transports", transports)
