@@ -94,7 +94,7 @@ def test_our_own_failure_is_a_note_on_what_the_block_raised(
     with pytest.raises(kind, match="the test's own") as info:
         fail_both()
     (note,) = notes_of(info.value)
-    assert "and in FaultProxy: UsageError('what makes a fault gave 3" in note
+    assert "and in FaultProxy: UsageError('what to_client makes is a Fault" in note
 
 
 @pytest.mark.anyio
@@ -110,12 +110,12 @@ async def test_our_own_failure_is_a_note_on_what_an_async_block_raised(
     with pytest.raises(kind, match="the test's own") as info:
         await fail_both()
     (note,) = notes_of(info.value)
-    assert "and in FaultProxy: UsageError('what makes a fault gave 3" in note
+    assert "and in FaultProxy: UsageError('what to_client makes is a Fault" in note
 
 
 @backends
 def test_our_own_failure_is_raised_where_the_block_ends_well(backend: str) -> None:
-    match = "what makes a fault gave 3"
+    match = "what to_client makes is a Fault"
     with pytest.raises(UsageError, match=match) as info, broken_proxy().in_thread(backend) as proxy:
         hear_the_end(proxy.port)
     assert notes_of(info.value) == []
@@ -271,7 +271,7 @@ def test_what_failed_is_raised_in_the_task_that_leaves() -> None:
         proxy = broken_proxy()
         steps.run(proxy.__aenter__())
         steps.run(hear_the_end_too(proxy.port))
-        with pytest.raises(UsageError, match="what makes a fault gave 3"):
+        with pytest.raises(UsageError, match="what to_client makes is a Fault"):
             steps.run(proxy.__aexit__(None, None, None))
 
 

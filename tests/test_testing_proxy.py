@@ -313,8 +313,27 @@ async def test_a_maker_that_gives_a_name_is_told_so() -> None:
             with pytest.raises(BrokenResourceError):
                 await read_all(client)
 
-    with pytest.raises(UsageError, match="makes one by name"):
+    with pytest.raises(UsageError, match=r"what to_server makes is a Fault, .*, not str"):
         await receive()
+
+
+async def test_a_maker_that_gives_the_same_fault_again_is_told_so() -> None:
+    only = AfterLogin(Drop(0))
+
+    async def connect_twice() -> None:
+        async with (
+            Echo() as echo,
+            FaultProxy("127.0.0.1", echo.port, to_client=lambda: only) as proxy,
+        ):
+            async with await connect_tcp("127.0.0.1", proxy.port) as first:
+                await first.send(frame(b"lost") + frame(b"kept"))
+                assert await read_all(first, 8) == frame(b"kept")
+            async with await connect_tcp("127.0.0.1", proxy.port) as second:
+                with pytest.raises(BrokenResourceError), fail_after(10):
+                    await read_all(second)
+
+    with pytest.raises(UsageError, match=r"this AfterLogin has one already: .*to_client=lambda: "):
+        await connect_twice()
 
 
 async def test_a_fault_that_cannot_be_made_is_raised_when_the_proxy_ends() -> None:
@@ -379,11 +398,13 @@ def test_blocking_clients_take_it_in_a_thread_and_its_end_ends_them() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"host": "localhost", "port": "389"}, "a port of TCP"),
-        ({"host": "localhost", "port": 99999}, "a port of TCP"),
-        ({"host": None, "port": 389}, "a host"),
-        ({"to_client": "replay"}, "to_client takes what makes a fault"),
-        ({"to_server": Drop()}, "to_server takes what makes a fault"),
+        ({"port": "389"}, "port is a whole number from 1 to 65535, not str"),
+        ({"port": 99999}, "port is a whole number from 1 to 65535, not 99999"),
+        ({"port": 0}, "port is a whole number from 1 to 65535, not 0"),
+        ({"port": True}, "port is a whole number from 1 to 65535, not bool"),
+        ({"host": None}, "host is the name or the address of the server, not NoneType"),
+        ({"to_client": "replay"}, "to_client is what makes a fault, .*=lambda: .*, not str"),
+        ({"to_server": Drop()}, "to_server is what makes a fault, .*=lambda: .*, not Drop"),
     ],
 )
 def test_what_is_no_place_and_no_maker_is_refused_at_once(

@@ -26,8 +26,8 @@ from anyio import (
 )
 from anyio.abc import AnyByteStream
 
-from saslwrap.errors import UsageError
-from saslwrap.testing.faults.base import Fault, Outcome, Whole
+from saslwrap.errors import require_kind, require_number
+from saslwrap.testing.faults.base import Fault, Outcome, Whole, claimed
 from saslwrap.testing.faults.stream import perform, reset
 from saslwrap.testing.loopback import LoopbackServer
 
@@ -46,14 +46,14 @@ class FaultProxy(LoopbackServer):
     """Carries connections to a server, with faults on the way: `async with`, or `in_thread()`.
 
     A connection ends when both sides have sent their ends, even if a fault keeps that to itself.
-    A fault that cannot do its work (a `UsageError`: frames were expected, and other octets came)
-    breaks its connection, and is raised when the proxy ends.
+    A fault that cannot do its work (a `UsageError`: frames were expected, and other octets came; it
+    is another connection's) breaks its connection, and is raised when the proxy ends.
 
     :param host: where the server is
     :param port: its TCP port
     :param to_server: makes the fault of what a client sends, anew for each connection
     :param to_client: makes the fault of what the server sends
-    :raises UsageError: no port, or a fault in place of what makes one
+    :raises UsageError: no host, no port, or a fault in place of what makes one
     """
 
     def __init__(
@@ -64,13 +64,11 @@ class FaultProxy(LoopbackServer):
         to_server: MakeFault = Whole,
         to_client: MakeFault = Whole,
     ) -> None:
-        if not (isinstance(host, str) and isinstance(port, int) and 0 < port < 65536):
-            raise UsageError(
-                f"the server is at a host and a port of TCP, not at {host!r}, {port!r}"
-            )
+        require_kind("host", host, str, "the name or the address of the server")
+        require_number("port", port, 1, 65535)
         for name, make in (("to_server", to_server), ("to_client", to_client)):
-            if not callable(make):
-                raise UsageError(f"{name} takes what makes a fault: {name}=lambda: Drop(frame=2)")
+            maker = f"what makes a fault, such as {name}=lambda: Drop(frame=2)"
+            require_kind(name, make, Callable, maker)
         self._server: Final = (host, port)
         self._to_server: Final = to_server
         self._to_client: Final = to_client
@@ -78,7 +76,8 @@ class FaultProxy(LoopbackServer):
     async def serve(self, stream: AnyByteStream) -> None:
         """Carry one connection until both its directions have ended."""
         try:
-            to_server, to_client = _made(self._to_server), _made(self._to_client)
+            to_server = claimed("what to_server makes", self._to_server())
+            to_client = claimed("what to_client makes", self._to_client())
             async with await connect_tcp(*self._server) as server:
                 await self._connect(_Side(stream), _Side(server), to_server, to_client)
         except OSError as error:
@@ -113,13 +112,6 @@ class FaultProxy(LoopbackServer):
     def _where(self) -> str:
         host, port = self._server
         return f"{super()._where()} to {host}:{port}"
-
-
-def _made(make: MakeFault) -> Fault:
-    fault = make()
-    if not isinstance(fault, Fault):
-        raise UsageError(f"what makes a fault gave {fault!r}; fault(name, seed) makes one by name")
-    return fault
 
 
 class _Side:

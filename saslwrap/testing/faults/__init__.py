@@ -4,8 +4,9 @@
     transport = FaultyStream(transport, sending=Chain(Drop(frame=2), RandomSizes(seed=7)))
     transport = FaultyStream(transport, receiving=AfterLogin(fault("replay", seed=3)))
 
-A fault is one direction's of one connection, is used once, and knows what passed before. The same
-fault over the same octets does the same. `FaultProxy` takes the same faults between two processes.
+A fault is one direction's of one connection and knows what passed before; a second use of it is a
+`UsageError`. The same fault, made anew, does the same to the same octets. `FaultProxy` takes the
+same faults between two processes.
 """
 
 from saslwrap.testing.faults.base import Back, Chain, End, Fault, Outcome, Wait, Whole

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Final
 
-from saslwrap.errors import ProtocolError, UsageError
+from saslwrap.errors import ProtocolError, UsageError, require_kind, require_number
 from saslwrap.framing import LENGTH_OCTETS, FrameDecoder
 from saslwrap.properties import MAX_MAXBUF
 from saslwrap.testing.faults.base import Back, End, Fault, Outcome
-from saslwrap.testing.faults.octets import CLEARTEXT
+from saslwrap.testing.faults.octets import CLEARTEXT, injected
 
 __all__ = ["Drop", "FrameFault", "InjectBefore", "Reflect", "Replay", "Swap", "WrongLength"]
+
+#: What four octets can say.
+_LONGEST: Final = 256**LENGTH_OCTETS - 1
 
 
 class FrameFault(Fault):
     """What happens to the frames of one direction. Subclasses say it of their own one.
 
     :param frame: which one, counted from 0
+    :raises UsageError: that is no number, or below 0
     """
 
     def __init__(self, frame: int = 0) -> None:
+        require_number("frame", frame, 0)
         self._frame = frame
         self._passed = 0
         self._decoder = FrameDecoder(MAX_MAXBUF)
@@ -74,10 +80,12 @@ class Replay(FrameFault):
 
     :param frame: which one, counted from 0
     :param later: how many other frames come in between
+    :raises UsageError: either is no number, or below 0
     """
 
     def __init__(self, frame: int = 0, later: int = 0) -> None:
         super().__init__(frame)
+        require_number("later", later, 0)
         self._due = frame + later
         self._again = b""
 
@@ -94,7 +102,11 @@ class Replay(FrameFault):
 
 
 class Drop(FrameFault):
-    """A frame is lost."""
+    """A frame is lost.
+
+    :param frame: which one, counted from 0
+    :raises UsageError: that is no number, or below 0
+    """
 
     def strike(self, frame: bytes) -> Iterator[Outcome]:
         """Give nothing."""
@@ -102,7 +114,11 @@ class Drop(FrameFault):
 
 
 class Swap(FrameFault):
-    """Two frames change places: one comes behind the next one, or last if there is none."""
+    """Two frames change places: one comes behind the next one, or last if there is none.
+
+    :param frame: the first of them, counted from 0
+    :raises UsageError: that is no number, or below 0
+    """
 
     _late = b""
 
@@ -127,7 +143,11 @@ class Swap(FrameFault):
 
 
 class Reflect(FrameFault):
-    """A frame does not get through; it comes back to who sent it."""
+    """A frame does not get through; it comes back to who sent it.
+
+    :param frame: which one, counted from 0
+    :raises UsageError: that is no number, or below 0
+    """
 
     def strike(self, frame: bytes) -> Iterator[Outcome]:
         """Give it back."""
@@ -139,11 +159,12 @@ class InjectBefore(FrameFault):
 
     :param frame: which one, counted from 0
     :param data: what comes in
+    :raises UsageError: the place is no number, or below 0; there are no octets to come in
     """
 
     def __init__(self, frame: int = 0, data: bytes = CLEARTEXT) -> None:
         super().__init__(frame)
-        self._data = data
+        self._data = injected(data)
 
     def strike(self, frame: bytes) -> Iterator[Outcome]:
         """Give the others' octets, and the frame."""
@@ -155,13 +176,20 @@ class WrongLength(FrameFault):
 
     :param change: makes the length that it says of the true one: `lambda true: true + 1`
     :param frame: which one, counted from 0
+    :raises UsageError: the first is no function; the other no number, or below 0
     """
 
     def __init__(self, change: Callable[[int], int], frame: int = 0) -> None:
         super().__init__(frame)
+        require_kind("change", change, Callable, "a function, such as lambda true: true + 1")
         self._change = change
 
     def strike(self, frame: bytes) -> Iterator[Outcome]:
-        """Give the frame with the other length."""
+        """Give the frame with the other length.
+
+        :raises UsageError: four octets cannot say it
+        """
         token = frame[LENGTH_OCTETS:]
-        yield self._change(len(token)).to_bytes(LENGTH_OCTETS, "big") + token
+        length = self._change(len(token))
+        require_number(f"what change makes of {len(token)}", length, 0, _LONGEST)
+        yield length.to_bytes(LENGTH_OCTETS, "big") + token

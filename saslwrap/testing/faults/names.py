@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, TypeAlias
 
-from saslwrap.errors import UsageError
+from saslwrap.errors import UsageError, require_number
 from saslwrap.properties import MAX_MAXBUF
 from saslwrap.testing.faults.base import Fault, Whole
 from saslwrap.testing.faults.frames import Drop, InjectBefore, Reflect, Replay, Swap, WrongLength
@@ -93,7 +93,8 @@ def segmentation(name: str, seed: int = 0) -> Fault:
     """Make the fault that cuts in this way.
 
     :param name: a key of `SEGMENTATIONS`
-    :raises UsageError: it is none
+    :param seed: says where it cuts
+    :raises UsageError: that is no name of one; the seed is no number
     """
     return _make(SEGMENTATIONS, name, seed)
 
@@ -103,12 +104,13 @@ def fault(name: str, seed: int = 0) -> Fault:
 
     :param name: a key of `FAULTS` or of `SEGMENTATIONS`
     :param seed: says where it strikes, or where it cuts
-    :raises UsageError: it is none
+    :raises UsageError: that is no name of one; the seed is no number
     """
     return _make({**SEGMENTATIONS, **FAULTS}, name, seed)
 
 
 def _make(makers: Mapping[str, Callable[[int], Fault]], name: str, seed: int) -> Fault:
-    if name not in makers:
+    if not isinstance(name, str) or name not in makers:
         raise UsageError(f"{name!r} is no name of these: {', '.join(makers)}")
+    require_number("seed", seed)
     return makers[name](seed)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import ClassVar
 
+from saslwrap.errors import require_number
 from saslwrap.framing import LENGTH_OCTETS
 from saslwrap.testing.faults.base import Fault, Outcome, Whole
 
@@ -24,9 +25,11 @@ class AtOnce(Whole):
     """All at once: a receiver lets the event loop turn before it looks. Senders cannot have it.
 
     :param turns: how often; in a `FaultProxy`, how many milliseconds
+    :raises UsageError: that is no number, or below 1
     """
 
     def __init__(self, turns: int = 8) -> None:
+        require_number("turns", turns, 1)
         self.turns = turns
 
 
@@ -74,9 +77,12 @@ class RandomSizes(Fault):
     """Pieces of random sizes, the same for the same seed.
 
     :param largest: octets of the largest piece
+    :raises UsageError: either is no number; the largest is below 1
     """
 
     def __init__(self, seed: int, largest: int = 200) -> None:
+        require_number("seed", seed)
+        require_number("largest", largest, 1)
         self._random = random.Random(f"sizes {seed}")  # noqa: S311 - repeatable on purpose
         self._largest = largest
 

@@ -11,10 +11,10 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Final
 
-from saslwrap.errors import ProtocolError, UsageError
+from saslwrap.errors import ProtocolError, UsageError, require_number
 from saslwrap.properties import MAX_MAXBUF
 from saslwrap.protocols.ldap_messages import measure
-from saslwrap.testing.faults.base import Fault, Outcome
+from saslwrap.testing.faults.base import Fault, Outcome, claimed
 
 __all__ = ["After", "AfterLogin"]
 
@@ -25,7 +25,7 @@ class _Later(Fault):
     """Lets octets pass until the place where its fault starts."""
 
     def __init__(self, fault: Fault) -> None:
-        self._fault = fault
+        self._fault = claimed("fault", fault)
         self._started = False
         self.turns: int = fault.turns
 
@@ -53,9 +53,11 @@ class After(_Later):
 
     :param octets: how many pass untouched before
     :param fault: what starts then
+    :raises UsageError: the first is no number, or below 0; the other no fault, or in use
     """
 
     def __init__(self, octets: int, fault: Fault) -> None:
+        require_number("octets", octets, 0)
         super().__init__(fault)
         self._left = octets
 
@@ -73,6 +75,7 @@ class AfterLogin(_Later):
     that, and no line. Without a layer it does not start.
 
     :param fault: what starts then
+    :raises UsageError: it is no fault, or in use
     """
 
     def __init__(self, fault: Fault) -> None:

@@ -24,7 +24,9 @@ from anyio import (
 from anyio.abc import AnyByteStream, ByteStream, SocketAttribute
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
-from saslwrap.testing.faults.base import Back, End, Fault, Outcome, Wait, Whole
+from saslwrap.errors import require_number
+from saslwrap.testing._kinds import require_stream
+from saslwrap.testing.faults.base import Back, End, Fault, Outcome, Wait, Whole, claimed
 
 __all__ = ["FaultyStream", "perform", "reset"]
 
@@ -69,6 +71,7 @@ class FaultyStream(ByteStream):
     :param stream: the one below; this one owns it from now on
     :param receiving: what happens to what is received
     :param sending: what happens to what is sent
+    :raises UsageError: there is no stream, or what is no fault; a fault is in use
     """
 
     def __init__(
@@ -78,9 +81,10 @@ class FaultyStream(ByteStream):
         receiving: Fault | None = None,
         sending: Fault | None = None,
     ) -> None:
+        require_stream("stream", stream)
         self.stream: Final = stream
-        self._inbound: Final = receiving or Whole()
-        self._outbound: Final = sending or Whole()
+        self._inbound: Final = claimed("receiving", Whole() if receiving is None else receiving)
+        self._outbound: Final = claimed("sending", Whole() if sending is None else sending)
         self._outcomes: Iterator[Outcome] = iter(())  # of what was received last
         self._piece = b""  # received and not given out
         self._came_back = bytearray()  # of what was sent
@@ -103,13 +107,17 @@ class FaultyStream(ByteStream):
                 raise ClosedResourceError
             if self._send_cut:
                 raise BrokenResourceError
-            if await self._perform(self._outbound.apply(bytes(item))):
+            if await self._perform(self._outbound.apply(bytes(memoryview(item)))):
                 self._send_cut = True
                 raise BrokenResourceError
             await cancel_shielded_checkpoint()
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive the next piece, or its first `max_bytes` octets."""
+        """Receive the next piece, or its first `max_bytes` octets.
+
+        :raises UsageError: `max_bytes` is no number, or below 1
+        """
+        require_number("max_bytes", max_bytes, 1)
         with self._receiving:
             await checkpoint_if_cancelled()
             for _ in range(self._inbound.turns):
