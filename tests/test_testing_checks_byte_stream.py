@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 import pytest
@@ -13,12 +14,15 @@ from anyio import (
     CancelScope,
     ClosedResourceError,
     EndOfStream,
+    fail_after,
     sleep_forever,
 )
+from anyio.abc import ByteStream
 from anyio.lowlevel import checkpoint
 
 from saslwrap.errors import UsageError
 from saslwrap.testing.checks.byte_stream import RULES, check_byte_stream
+from saslwrap.testing.faults import FaultyStream, Stop
 from saslwrap.testing.streams import MemoryStream, memory_stream_pair
 from saslwrap.testing.tasks import CancelledRun, cancel_at, cancel_at_each, run_both
 
@@ -37,6 +41,18 @@ class ReceivesNothing(MemoryStream):
 class ReceivesTooMuch(MemoryStream):
     async def receive(self, max_bytes: int = 65536) -> bytes:
         return await super().receive(max_bytes + 1)
+
+
+class ReceivesAnyNumber(MemoryStream):
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        return await super().receive(max_bytes) if max_bytes > 0 else b""
+
+
+class LosesAnOctetByNone(MemoryStream):
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        if max_bytes < 1:
+            await super().receive(1)
+        return await super().receive(max_bytes)
 
 
 class Alters(MemoryStream):
@@ -195,6 +211,8 @@ DEFECTS: list[tuple[Kind, str]] = [
     (ReceivesTooMuch, "in pieces of 1 to `max_bytes`"),
     (Alters, "arrives whole and in order"),
     (SendsAWordForNothing, "Sending nothing"),
+    (ReceivesAnyNumber, r"To receive less than one octet .*receive\(0\) gave b''"),
+    (LosesAnOctetByNone, "To receive less than one octet"),
     (EndsWithNothing, "EndOfStream"),
     (EndsOnce, "as often as it asks"),
     (HalfCloseClosesAll, "After `send_eof`"),
@@ -222,6 +240,7 @@ HANGING = (
     HalfDuplex,
     LetsReceiversIn,
     LetsSendersIn,
+    LosesAnOctetByNone,
     TalksToNobody,
 )
 
@@ -254,6 +273,52 @@ async def test_a_rule_can_be_left_out() -> None:
     await check_byte_stream(maker(KnowsEverything), volume=1000, leave_out=["attributes"])
     with pytest.raises(UsageError, match="the rules are data, empty_send, "):
         await check_byte_stream(maker(Sound), leave_out=["colours"])
+
+
+@pytest.mark.parametrize("direction", ["sending", "receiving"])
+async def test_a_stream_that_loses_octets_is_told_by_the_rule(direction: str) -> None:
+    async def make_pair() -> tuple[ByteStream, ByteStream]:
+        first, second = memory_stream_pair()
+        return FaultyStream(first, **{direction: Stop(0)}), second
+
+    with pytest.raises(AssertionError, match=r"^rule: Data of .* Instead: nothing more in 0.1 s$"):
+        await check_byte_stream(make_pair, volume=1000, patience=0.1)
+
+
+async def test_a_time_out_of_the_stream_s_own_is_told_as_such() -> None:
+    class TimesOut(MemoryStream):
+        async def receive(self, max_bytes: int = 65536) -> bytes:
+            raise TimeoutError("of the kernel's")
+
+    with pytest.raises(AssertionError, match=r"Instead: TimeoutError\(\"of the kernel's\"\)"):
+        await check_byte_stream(maker(TimesOut))
+
+
+async def test_a_pair_that_is_never_made_is_told_by_the_rule() -> None:
+    complaint = r"^rule: Data of .* make_pair gave no pair in 0.1 s$"
+    with fail_after(10), pytest.raises(AssertionError, match=complaint):
+        await check_byte_stream(sleep_forever, patience=0.1)  # type: ignore[arg-type]
+
+
+async def gives(what: Any) -> Any:
+    return what
+
+
+ARGUMENTS: list[tuple[dict[str, Any], str]] = [
+    ({"make_pair": memory_stream_pair}, "make_pair is an async function .*, and gave no coroutine"),
+    ({"make_pair": memory_stream_pair()}, "make_pair is an async function .*, not tuple"),
+    ({"make_pair": partial(gives, (1, 2))}, "each of what make_pair gives is a byte stream"),
+    ({"make_pair": partial(gives, None)}, "what make_pair gives is two streams"),
+    ({"volume": 0}, "volume is a whole number from 1, not 0"),
+    ({"patience": -1}, "patience is a number from 0, not -1"),
+    ({"patience": "long"}, "patience is a number from 0, not str"),
+]
+
+
+@pytest.mark.parametrize(("options", "complaint"), ARGUMENTS)
+async def test_what_cannot_be_checked_is_refused(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        await check_byte_stream(**{"make_pair": maker(Sound), **options})
 
 
 async def test_the_pairs_are_closed_whatever_happens() -> None:

@@ -5,7 +5,7 @@
 `make_pair` is an async function that gives both ends of a new connection, of any two
 `anyio.abc.ByteStream`s. Each rule gets a pair of its own, twice, with the ends the other way round.
 The rules are those of plain TCP, so whatever passes can stand where TCP stood. A rule that does not
-hold raises `AssertionError` with its words.
+hold raises `AssertionError` with its words, and so does one that comes to no end.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
+from inspect import isawaitable
 from itertools import cycle
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -26,11 +27,13 @@ from anyio import (
     TypedAttributeLookupError,
     aclose_forcefully,
     create_task_group,
-    fail_after,
+    move_on_after,
 )
 from anyio.abc import ByteStream
 from anyio.lowlevel import checkpoint
 
+from saslwrap.errors import UsageError, require_kind, require_number
+from saslwrap.testing._kinds import both_ends
 from saslwrap.testing.checks.words import broken, chosen, expect, raises
 from saslwrap.testing.tasks import cancel_at, run_both, settle
 
@@ -41,6 +44,8 @@ B = TypeVar("B")
 
 MakePair: TypeAlias = Callable[[], Awaitable[tuple[ByteStream, ByteStream]]]
 Rule: TypeAlias = Callable[[ByteStream, ByteStream, int], Awaitable[None]]
+
+_MAKER: Final = "an async function that gives both ends of a new connection"
 
 
 async def check_byte_stream(
@@ -53,15 +58,20 @@ async def check_byte_stream(
 ) -> None:
     """Hold a pair of connected streams against the contract of a byte stream.
 
-    :param make_pair: gives both ends of a new connection; they are closed afterwards. It has to
-        hold 100 octets that nobody receives yet
+    :param make_pair: an async function that gives both ends of a new connection; they are closed
+        afterwards. It has to hold 100 octets that nobody receives yet
     :param half_close: whether `send_eof` works; with TLS below it does not
     :param volume: octets that go both ways at once: more than the connection holds by itself
-    :param patience: seconds that a rule may take
-    :param leave_out: rules that cannot hold, by name. A wrong name is answered with all there are
-    :raises AssertionError: a rule does not hold
-    :raises UsageError: `leave_out` names no rule
+    :param patience: seconds that a rule may take, and so many `make_pair`
+    :param leave_out: rules that cannot hold, by name: `"no_octets"` for streams of anyio before
+        4.14.2. A wrong name is answered with all there are
+    :raises AssertionError: a rule does not hold, or comes to no end
+    :raises UsageError: `make_pair` is no async function, or does not give two streams; `leave_out`
+        names no rule; a number is none, or below its least
     """
+    require_kind("make_pair", make_pair, Callable, _MAKER)
+    require_number("volume", volume, 1)
+    require_number("patience", patience, 0, kind=int | float)
     for rule in chosen(RULES, leave_out):
         if half_close or rule is not _half_close:
             for swap in False, True:
@@ -71,20 +81,29 @@ async def check_byte_stream(
 async def _hold(
     rule: Rule, make_pair: MakePair, volume: int, patience: float, *, swap: bool
 ) -> None:
-    first, second = await make_pair()
+    first, second = await _made(rule, make_pair, patience)
     try:
-        with fail_after(patience):
+        with move_on_after(patience) as scope:
             await (rule(second, first, volume) if swap else rule(first, second, volume))
+        expect(not scope.cancelled_caught, f"nothing more in {patience} s")
     except Exception as error:
         cause: BaseException = error
         while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
             cause = cause.exceptions[0]
-        late = f"nothing more in {patience} s" if isinstance(cause, TimeoutError) else ""
-        raise broken(rule, cause, late) from cause
+        raise broken(rule, cause) from cause
     finally:
         for stream in (first, second):
             with suppress(Exception):
                 await aclose_forcefully(stream)
+
+
+async def _made(rule: Rule, make_pair: MakePair, patience: float) -> tuple[ByteStream, ByteStream]:
+    pair = make_pair()
+    if not isawaitable(pair):
+        raise UsageError(f"make_pair is {_MAKER}, and gave no coroutine")
+    with move_on_after(patience):
+        return both_ends("what make_pair gives", await pair)
+    raise broken(rule, AssertionError(f"make_pair gave no pair in {patience} s"))
 
 
 # Words of the rules
@@ -141,6 +160,16 @@ async def _empty_send(a: ByteStream, b: ByteStream, volume: int) -> None:
     for data in (b"", b"x", b"", b"y"):
         await a.send(data)
     expect(await _exactly(b, 2) == b"xy", "something else than b'xy' arrived")
+
+
+async def _no_octets(a: ByteStream, b: ByteStream, volume: int) -> None:
+    """To receive less than one octet is a ValueError or a UsageError, and takes none."""
+    await a.send(b"x")
+    for max_bytes in (0, -1):
+        with suppress(ValueError, UsageError):
+            data = await b.receive(max_bytes)
+            raise AssertionError(f"receive({max_bytes}) gave {data!r}")
+    expect(await _exactly(b, 1) == b"x", "something else than b'x' arrived")
 
 
 async def _half_close(a: ByteStream, b: ByteStream, volume: int) -> None:
@@ -310,6 +339,7 @@ async def _attributes(a: ByteStream, b: ByteStream, volume: int) -> None:
 RULES: Final[tuple[Rule, ...]] = (
     _data,
     _empty_send,
+    _no_octets,
     _end,
     _half_close,
     _end_while_receiving,

@@ -60,11 +60,11 @@ def require_pairs(name: str, make: object, *kinds: type[object]) -> None:
         require_kind(f"what {name} gives", made, kind)
 
 
-def broken(rule: Callable[..., Any], error: BaseException, instead: str = "") -> AssertionError:
+def broken(rule: Callable[..., Any], error: BaseException) -> AssertionError:
     """Say that a rule does not hold, in its words, and what happened instead."""
     words = " ".join((rule.__doc__ or _name_of(rule)).split())
     told = str(error) if isinstance(error, AssertionError) else repr(error)
-    return AssertionError(f"rule: {words} Instead: {instead or told}")
+    return AssertionError(f"rule: {words} Instead: {told}")
 
 
 def hold(rule: Callable[..., None], *arguments: Any) -> None:
