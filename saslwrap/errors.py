@@ -203,10 +203,9 @@ def require_number(
     :param kind: `int`, or `int | float` where parts count too
     :raises UsageError: it is none, or out of its range
     """
-    if isinstance(value, kind) and not isinstance(value, bool) and least <= value <= most:
-        return
     wanted = "a whole number" if kind is int else "a number"
     wanted += f" from {least}" if least > -inf else ""
     wanted += f" to {most}" if most < inf else ""
     require_kind(name, value, kind, wanted)
-    raise UsageError(f"{name} is {wanted}, not {value}")
+    if not least <= value <= most:
+        raise UsageError(f"{name} is {wanted}, not {value}")

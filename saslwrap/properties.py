@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from saslwrap.errors import UsageError, require_kind
+from saslwrap.errors import UsageError, require_kind, require_number
 
 __all__ = ["QOP", "ChannelInfo", "SecurityProperties", "Sizes", "StreamSizes"]
 
@@ -50,8 +50,9 @@ class SecurityProperties:
     require_layer: bool | None = None
 
     def __post_init__(self) -> None:
-        for name in ("min_ssf", "max_ssf", "max_buffer"):
-            require_kind(name, getattr(self, name), int)
+        require_kind("min_ssf", self.min_ssf, int)
+        require_kind("max_ssf", self.max_ssf, int)
+        require_number("max_buffer", self.max_buffer, MIN_MAXBUF, MAX_MAXBUF)
         require_kind("require_layer", self.require_layer, bool | None)
         require_kind("ciphers", self.ciphers, Iterable, "a tuple of names")
         if not 0 <= self.min_ssf <= self.max_ssf:
@@ -59,8 +60,6 @@ class SecurityProperties:
                 f"0 <= min_ssf <= max_ssf does not hold: min_ssf={self.min_ssf}, "
                 f"max_ssf={self.max_ssf}"
             )
-        if not MIN_MAXBUF <= self.max_buffer <= MAX_MAXBUF:
-            raise UsageError(f"max_buffer={self.max_buffer} is not in {MIN_MAXBUF}..{MAX_MAXBUF}")
         if isinstance(self.ciphers, str):
             raise UsageError(f"ciphers takes a tuple of names: ciphers=({self.ciphers!r},)")
         object.__setattr__(self, "ciphers", tuple(self.ciphers))

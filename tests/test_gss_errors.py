@@ -357,16 +357,16 @@ def test_credentials_of_two_kinds(make: Any, given: dict[str, Any]) -> None:
     [
         (GSSAPIClient, {"authzid": ""}, "authzid is empty"),
         (GSSAPIClient, {"authzid": "a\0"}, "authzid has control characters"),
-        (GSSAPIClient, {"assume_maxbuf": 0}, "assume_maxbuf=0"),
-        (GSSAPIServer, {"assume_maxbuf": 1 << 24}, "assume_maxbuf=16777216"),
-        (GSSAPIServer, {"assume_maxbuf": "65536"}, r"assume_maxbuf is int \| None, not str"),
+        (GSSAPIClient, {"assume_maxbuf": 0}, "assume_maxbuf is .* from 1 to 16777215, not 0$"),
+        (GSSAPIServer, {"assume_maxbuf": 1 << 24}, "assume_maxbuf is .*, not 16777216$"),
+        (GSSAPIServer, {"assume_maxbuf": "65536"}, "assume_maxbuf is .*, not str$"),
         (GSSAPIClient, {"keytab": 5}, r"keytab is str \| os.PathLike \| None, not int"),
         (GSSSPNEGOClient, {"authzid": "alice"}, "GSSAPI can"),
         (GSSSPNEGOClient, {"ntlm": "no"}, r"ntlm is bool \| None, not str"),
         (GSSSPNEGOServer, {"ntlm": None}, "ntlm is bool, not NoneType"),
-        (GSSSPNEGOClient, {"send_limit": 65536.0}, "send_limit is int, not float"),
-        (GSSSPNEGOClient, {"receive_limit": 0}, "receive_limit=0"),
-        (GSSSPNEGOServer, {"send_limit": 1 << 24}, "send_limit=16777216"),
+        (GSSSPNEGOClient, {"send_limit": 65536.0}, "send_limit is .*, not float$"),
+        (GSSSPNEGOClient, {"receive_limit": 0}, "receive_limit is .* from 1 .*, not 0$"),
+        (GSSSPNEGOServer, {"send_limit": 1 << 24}, "send_limit is .* to 16777215, not 16777216$"),
     ],
 )
 def test_an_argument_of_one(make: Any, arguments: dict[str, Any], text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from inspect import signature
 from typing import Any, cast
@@ -110,6 +111,11 @@ def test_what_python_cannot_tell_the_arguments_of_is_taken() -> None:
 def test_a_mechanism_is_named_as_sasl_allows(base: type[object], name: object) -> None:
     with pytest.raises(UsageError, match=r"^a mechanism's name is "):
         type("Mine", (base,), {"name": name})
+
+
+def test_a_class_of_a_mechanism_takes_no_unknown_keyword() -> None:
+    with pytest.raises(TypeError, match="keyword"):
+        types.new_class("Mine", (ClientMechanism,), {"unknown": 1})
 
 
 def test_a_mechanism_may_compute_its_name() -> None:

@@ -347,14 +347,14 @@ async def test_a_fault_that_cannot_be_made_is_raised_when_the_proxy_ends() -> No
 
 
 async def test_nobody_behind_it_is_a_reset() -> None:
-    async with Echo() as echo:
-        port = echo.port
-    async with (
-        FaultProxy("127.0.0.1", port) as proxy,
-        await connect_tcp("127.0.0.1", proxy.port) as client,
-    ):
-        with pytest.raises(BrokenResourceError):
-            await read_all(client)
+    with socket.socket() as nobody:  # bound, so that the port stays free, and not listening
+        nobody.bind(("127.0.0.1", 0))
+        async with (
+            FaultProxy("127.0.0.1", nobody.getsockname()[1]) as proxy,
+            await connect_tcp("127.0.0.1", proxy.port) as client,
+        ):
+            with pytest.raises(BrokenResourceError):
+                await read_all(client)
 
 
 async def test_a_sealed_session_ends_at_its_fault_and_not_before() -> None:

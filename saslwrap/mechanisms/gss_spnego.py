@@ -23,6 +23,7 @@ from saslwrap.errors import (
     SASLError,
     UsageError,
     require_kind,
+    require_number,
 )
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.mechanisms.forgetful import forgetful
@@ -47,10 +48,8 @@ class _Limits:
     """What GSS-SPNEGO does not negotiate: the longest tokens to receive and to send."""
 
     def __init__(self, receive_limit: int, send_limit: int) -> None:
-        for name, limit in (("receive_limit", receive_limit), ("send_limit", send_limit)):
-            require_kind(name, limit, int)
-            if not 0 < limit <= MAX_MAXBUF:
-                raise UsageError(f"{name}={limit} is not in 1..{MAX_MAXBUF}")
+        require_number("receive_limit", receive_limit, 1, MAX_MAXBUF)
+        require_number("send_limit", send_limit, 1, MAX_MAXBUF)
         self.receive = receive_limit
         self.send = send_limit
 

@@ -21,8 +21,8 @@ from saslwrap.errors import (
     MalformedMessageError,
     MutualAuthenticationError,
     NegotiationError,
-    UsageError,
     require_kind,
+    require_number,
 )
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.mechanisms.forgetful import forgetful
@@ -129,9 +129,8 @@ class _Negotiation:
 
 
 def _check_assumed(maxbuf: int | None) -> None:
-    require_kind("assume_maxbuf", maxbuf, int | None)
-    if maxbuf is not None and not 0 < maxbuf <= MAX_MAXBUF:
-        raise UsageError(f"assume_maxbuf={maxbuf} is not in 1..{MAX_MAXBUF}")
+    if maxbuf is not None:
+        require_number("assume_maxbuf", maxbuf, 1, MAX_MAXBUF)
 
 
 class GSSAPIClient(GSSSide, ClientMechanism):

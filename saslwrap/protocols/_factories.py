@@ -26,22 +26,20 @@ def factories_by_name(mechanisms: Factories) -> dict[str, Callable[[], ServerMec
     for name, make in mechanisms.items():
         require_name(name)
         require_kind(f"mechanisms[{name!r}]", make, Callable, "a function that makes one")
-        if _needs_arguments(make):
-            raise UsageError(
-                f"mechanisms[{name!r}] is called without arguments, and cannot be; give it those "
-                "that it needs: lambda: DigestMD5Server(...)"
-            )
+        _require_no_arguments(name, make)
         if name.upper() in factories:
             raise UsageError(f"mechanisms has {name.upper()} twice, in two spellings")
         factories[name.upper()] = make
     return factories
 
 
-def _needs_arguments(make: Callable[[], ServerMechanism]) -> bool:
+def _require_no_arguments(name: str, make: Callable[[], ServerMechanism]) -> None:
     try:
         inspect.signature(make).bind()
     except TypeError:
-        return True
+        raise UsageError(
+            f"mechanisms[{name!r}] is called without arguments, and cannot be; give it those that "
+            "it needs: lambda: DigestMD5Server(...)"
+        ) from None
     except ValueError:  # of some that are written in C nobody knows
-        return False
-    return False
+        pass

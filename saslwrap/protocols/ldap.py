@@ -31,6 +31,7 @@ from saslwrap.errors import (
     TruncatedStreamError,
     UsageError,
     one_line,
+    require_number,
 )
 from saslwrap.errors import UnacceptableSuccessError as UnacceptableSuccessError
 from saslwrap.exchange import Event, Exchange, Script, Send, check_kind, transport_survives
@@ -104,8 +105,7 @@ class LDAPBind(_Bind):
     def __init__(self, mechanism: ClientMechanism, message_id: int = 1) -> None:
         check_kind(mechanism, ClientMechanism)
         super().__init__(mechanism)
-        if not 0 < message_id <= MAX_MESSAGE_ID:
-            raise UsageError(f"message_id={message_id} is not in 1..{MAX_MESSAGE_ID}")
+        require_number("message_id", message_id, 1, MAX_MESSAGE_ID)
         self._client = mechanism
         self._next_id = message_id
         self._due_id: int | None = None  # of the request that is not answered yet

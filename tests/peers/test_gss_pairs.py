@@ -355,7 +355,7 @@ def test_what_is_assumed_yields_to_what_is_said() -> None:
 @pytest.mark.parametrize("maxbuf", [0, -1, 1 << 24])
 def test_what_cannot_be_assumed(maxbuf: int) -> None:
     for kind in (GSSAPIClient, GSSAPIServer):
-        with pytest.raises(UsageError, match=r"is not in 1\.\.16777215"):
+        with pytest.raises(UsageError, match="is a whole number from 1 to 16777215, not "):
             kind(**PLACE, assume_maxbuf=maxbuf)
 
 

@@ -192,7 +192,7 @@ def test_a_maximum_that_carries_nothing(alice_ticket: Realm) -> None:
 @pytest.mark.parametrize("limit", [0, -1, 1 << 24])
 def test_limits_of_spnego_out_of_range(name: str, limit: int) -> None:
     for side in ("client", "server"):
-        with pytest.raises(UsageError, match=rf"{name}={limit} is not in 1\.\.16777215"):
+        with pytest.raises(UsageError, match=rf"{name} is .* from 1 to 16777215, not {limit}"):
             gss_pair("spnego-256", **{side: {name: limit}})
 
 
