@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 if TYPE_CHECKING:  # each fixture loads what it needs: every run of pytest loads this file
+    from saslwrap.properties import SecurityProperties
     from saslwrap.testing import (
         Fault,
         IMAPServer,
@@ -93,7 +94,7 @@ def sasl_pair() -> MakePair:
 
     @asynccontextmanager
     async def make(
-        protection: str | MechanismPair = "rc4", **options: Any
+        protection: str | SecurityProperties | MechanismPair = "rc4", **options: Any
     ) -> AsyncIterator[StreamPair]:
         pair = stream_pair(protection, **options)
         async with pair.client, pair.server:

@@ -27,6 +27,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if
 from saslwrap.anyio import SASLStream, authenticate
 from saslwrap.errors import require_number
 from saslwrap.exchange import Exchange
+from saslwrap.properties import SecurityProperties
 from saslwrap.testing._kinds import both_ends
 from saslwrap.testing.pairs import DEFAULT_MAXBUF, MechanismPair, context_pair
 from saslwrap.testing.tasks import run_both, succeeded
@@ -194,7 +195,7 @@ def memory_stream_pair(capacity: int = 65536) -> tuple[MemoryStream, MemoryStrea
 
 
 def stream_pair(
-    protection: str | MechanismPair = "rc4",
+    protection: str | SecurityProperties | MechanismPair = "rc4",
     *,
     client_maxbuf: int = DEFAULT_MAXBUF,
     server_maxbuf: int = DEFAULT_MAXBUF,
@@ -203,8 +204,8 @@ def stream_pair(
 ) -> StreamPair:
     """Connect two sealed streams, after a login that did not travel over them.
 
-    :param protection: one of `PROTECTIONS`, or `"auth"` for streams without a layer; or both sides
-        of a login of any mechanism, as with `context_pair`
+    :param protection: one of `PROTECTIONS`, or `"auth"` for streams without a layer; properties, or
+        both sides of a login of any mechanism, as with `context_pair`
     :param client_maxbuf: what the client can receive, in octets
     :param server_maxbuf: what the server can receive, in octets
     :param seed: makes every sealed octet the same each time
@@ -227,6 +228,8 @@ async def authenticated_streams(
     transports: tuple[AnyByteStream, AnyByteStream] | None = None,
 ) -> StreamPair:
     """Let two exchanges log in to each other over two streams.
+
+    Two that both wait to be spoken to, such as two servers, do so until `anyio.fail_after` ends it.
 
     :param client: the client's half, `LDAPBind(mechanism)` for one
     :param server: the server's half
