@@ -40,7 +40,7 @@ from saslwrap.errors import (
     UnacceptableSuccessError,
     UsageError,
 )
-from saslwrap.mechanism import Mechanism
+from saslwrap.mechanism import Mechanism, require_name
 from saslwrap.properties import ChannelInfo
 
 __all__ = ["Done", "Event", "Exchange", "NeedData", "Send", "Step", "transport_survives"]
@@ -96,13 +96,16 @@ def check_kind(given: object, kind: type[object]) -> None:
     """Refuse what cannot log in, or not on this side, before a word is said for it.
 
     :param kind: `ClientMechanism`, `ServerMechanism` or `Exchange`
-    :raises UsageError: it is none; the text shows no more of it than its type
+    :raises UsageError: it is none, or a mechanism without a name that can be said; the text shows
+        no more of it
     """
     if not isinstance(given, kind):
         named = f"a {type(given).__name__}"
         if isinstance(given, type):
             named = f"the class {given.__name__}"
         raise UsageError(f"the login takes {_KINDS[kind.__name__]}, not {named}")
+    if isinstance(given, Mechanism):
+        require_name(getattr(given, "name", None))
 
 
 def _interrupted() -> SASLError:

@@ -11,7 +11,7 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final, NoReturn, TypeVar
+from typing import ClassVar, Final, NoReturn, TypeVar
 
 from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import (
@@ -56,12 +56,6 @@ class Mechanism(ABC):
 
     #: On whose behalf, where that differs and was said.
     authzid: str | None = None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        name = vars(cls).get("name")
-        if name is not None and not hasattr(name, "__get__"):  # else it is computed
-            require_name(name)
 
     def __init__(self) -> None:
         self._channel = ChannelInfo()

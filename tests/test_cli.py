@@ -1,18 +1,31 @@
 from __future__ import annotations
 
+import getpass
 import io
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 import saslwrap
-from saslwrap.cli import main
+from saslwrap.cli import demo, main
 from saslwrap.cli.picture import LENGTH, MAC, PLAIN, SEALED, SEQUENCE, TYPE, frame_parts
 from saslwrap.properties import QOP
-from saslwrap.testing import PROTECTIONS, LDAPServer, context_pair
+from saslwrap.testing import (
+    PROTECTIONS,
+    AfterLogin,
+    Cut,
+    Fault,
+    FaultProxy,
+    FlipBit,
+    LDAPServer,
+    Stop,
+    context_pair,
+)
 
 SENTENCE = "Nobody"
 
@@ -98,7 +111,11 @@ def test_a_wrong_password_ends_in_one_line(
         (["--url", "http://localhost", "--user", "x"], "ldap://host"),
         (["--url", "ldap://localhost"], "--user"),
         (["--user", "x"], "--url"),
-        (["--max-buffer", "3"], "17..16777215"),
+        (["--url", "ldap://localhost:99999", "--user", "x"], "ldap://host[:port]"),
+        (["--url", "ldap://localhost:0x", "--user", "x"], "ldap://host[:port]"),
+        (["--url", "ldap://[::1", "--user", "x"], "ldap://host[:port]"),
+        (["--realm", ""], "--realm go with --url"),
+        (["--max-buffer", "3"], "from 17 to 16777215"),
     ],
 )
 def test_a_wrong_use_says_what_to_do(
@@ -106,6 +123,69 @@ def test_a_wrong_use_says_what_to_do(
 ) -> None:
     assert main(["demo", *arguments]) == 2
     assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stdin", [None, io.StringIO("")])
+def test_no_password_is_no_password(
+    stdin: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert main(["demo", "--url", "ldap://localhost", "--user", "alice"]) == 2
+    assert "no password was given" in capsys.readouterr().err
+
+
+def test_the_end_of_input_at_the_prompt_is_no_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    monkeypatch.setattr(getpass, "getpass", lambda _: input())
+    assert main(["demo", "--url", "ldap://localhost", "--user", "alice"]) == 2
+    assert "no password was given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (partial(AfterLogin, FlipBit(5)), "a protected message was altered or forged"),
+        (partial(AfterLogin, Cut(0)), "the server closed the connection"),
+        (partial(AfterLogin, Cut(10)), "inside a frame"),
+    ],
+    ids=["altered", "end", "cut"],
+)
+def test_a_connection_that_fails_ends_in_one_line(
+    fault: Callable[[], Fault],
+    told: str,
+    server: LDAPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("s3cret\n"))
+    with FaultProxy("localhost", server.port, to_client=fault).in_thread() as proxy:
+        assert main(["demo", "--url", f"ldap://localhost:{proxy.port}", "--user", "alice"]) == 1
+    assert re.fullmatch(f"saslwrap demo: .*{told}.*\n", capsys.readouterr().err)
+
+
+def test_a_silent_server_is_not_waited_for(
+    server: LDAPServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("s3cret\n"))
+    monkeypatch.setattr(demo, "TIMEOUT", 0.05)
+    with FaultProxy("localhost", server.port, to_client=lambda: Stop(0)).in_thread() as proxy:
+        assert main(["demo", "--url", f"ldap://localhost:{proxy.port}", "--user", "alice"]) == 1
+    assert capsys.readouterr().err == "saslwrap demo: the server said nothing for 0.05 s\n"
+
+
+def test_what_the_terminal_cannot_show_is_escaped() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "saslwrap", "demo", "--base", b"ou=\xff"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        check=False,
+    )
+    assert b"Traceback" not in ended.stderr
+    assert ended.returncode == 0
 
 
 def test_no_connection_names_the_address(

@@ -218,6 +218,17 @@ async def test_no_mail_behind_a_login_that_was_refused() -> None:
         await asyncio.to_thread(check_no_mail, tap)
 
 
+@pytest.mark.parametrize("mechanism", [DigestMD5Client, None])
+async def test_no_mail_behind_a_login_that_could_not_begin(mechanism: Any) -> None:
+    with serving(MailRoom()) as port:
+        async with connect(port) as client:
+            with pytest.raises(UsageError, match="the login takes a ClientMechanism"):
+                await authenticate(client, mechanism)
+            await check_sends_no_mail(client)
+            await authenticate(client, make_mechanism())
+            await client.sendmail(SENDER, [RECIPIENT], TEXT)
+
+
 def check_no_mail(tap: Wiretap) -> None:
     tap.wait_closed()
     assert b"EHLO" in tap.client_to_server

@@ -7,7 +7,7 @@ import random
 import smtplib
 import socket
 from email.message import EmailMessage
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -172,6 +172,16 @@ def test_no_mail_behind_a_login_that_was_refused() -> None:
         assert b"QUIT" in tap.client_to_server
         assert b"@" not in tap.client_to_server
         assert b"hidden" not in tap.client_to_server
+
+
+@pytest.mark.parametrize("mechanism", [ToyMechanism, None])
+def test_no_mail_behind_a_login_that_could_not_begin(mechanism: Any) -> None:
+    with serving(MailRoom()) as port, connect(port) as client:
+        with pytest.raises(UsageError, match="the login takes a ClientMechanism"):
+            client.authenticate_sasl(mechanism)
+        check_sends_no_mail(client)
+        client.authenticate_sasl(make_mechanism())
+        client.sendmail(SENDER, RECIPIENT, TEXT)
 
 
 def check_sends_no_mail(client: SMTP) -> None:

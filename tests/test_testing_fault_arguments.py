@@ -273,3 +273,13 @@ async def test_one_s_own_fault_is_used_once_too() -> None:
     assert await server.receive() == b"aXb"
     with pytest.raises(UsageError, match="this Upper has one already"):
         AfterLogin(own)
+
+
+def test_what_is_refused_for_another_argument_is_still_free() -> None:
+    drop = Drop(0)
+    client, _ = memory_stream_pair()
+    with pytest.raises(UsageError, match=r"^sending is a Fault"):
+        FaultyStream(client, receiving=drop, sending="nope")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^each part of a Chain is a Fault"):
+        Chain(drop, "nope")  # type: ignore[arg-type]
+    Chain(drop)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import io
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -76,7 +77,15 @@ def run(options: argparse.Namespace) -> None:
     :raises OSError: the connection failed
     """
     plan = _plan(options)
-    anyio.run(_show, plan, Picture())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal cannot show
+    try:
+        anyio.run(_show, plan, Picture())
+    except TimeoutError:
+        raise TimeoutError(f"the server said nothing for {TIMEOUT} s") from None
+    except (anyio.BrokenResourceError, anyio.EndOfStream) as error:
+        reason = error.__cause__ or "the server closed the connection"
+        raise ConnectionError(str(reason)) from error
 
 
 @dataclass(frozen=True)
@@ -98,9 +107,9 @@ def _plan(options: argparse.Namespace) -> _Plan:
     properties = SecurityProperties(max_buffer=options.max_buffer)
     if options.protection:
         properties = properties_for(options.protection, max_buffer=options.max_buffer)
-    base = None if options.base is None else options.base.encode()
+    base = None if options.base is None else options.base.encode(errors="surrogateescape")
     if options.url is None:
-        if options.user or options.realm:
+        if options.user is not None or options.realm is not None:
             raise UsageError("--user and --realm go with --url; the demo's own server knows alice")
         shown = base or ENTRY.encode()
         return _Plan(None, 0, USER, PASSWORD, None, shown, [b"description"], properties)
@@ -112,16 +121,20 @@ def _plan(options: argparse.Namespace) -> _Plan:
 
 
 def _address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    if parts.scheme != "ldap" or not parts.hostname:
-        raise UsageError(f"{url!r} is no ldap://host[:port] (over TLS there is no layer to show)")
-    return parts.hostname, parts.port or 389
+    with suppress(ValueError):  # of a port that is none, of half a bracket
+        parts = urlsplit(url)
+        if parts.scheme == "ldap" and parts.hostname:
+            return parts.hostname, 389 if parts.port is None else parts.port
+    raise UsageError(f"{url!r} is no ldap://host[:port] (over TLS there is no layer to show)")
 
 
 def _password(prompt: str) -> str:
-    if sys.stdin.isatty():
-        return getpass.getpass(prompt)
-    return sys.stdin.readline().rstrip("\n")
+    with suppress(EOFError):
+        if sys.stdin and sys.stdin.isatty():
+            return getpass.getpass(prompt)
+        if line := sys.stdin and sys.stdin.readline():
+            return line.rstrip("\n")
+    raise UsageError("no password was given; it is read from the terminal, or from standard input")
 
 
 async def _show(plan: _Plan, picture: Picture) -> None:

@@ -64,7 +64,11 @@ async def authenticate(client: Any, mechanism: ClientMechanism) -> None:
 
     if not isinstance(client, aiosmtplib.SMTP) or not client.is_connected:
         raise UsageError("client takes an aiosmtplib.SMTP after its connect()")
-    login = SMTPAuth(mechanism)
+    try:
+        login = SMTPAuth(mechanism)
+    except UsageError:
+        _Guard.of(client).gate.begin(client.protocol)  # it sends no mail in clear now
+        raise
     try:
         async with asyncio.timeout(client.timeout):
             await _log_in(client, login)

@@ -74,8 +74,8 @@ class SMTP(smtplib.SMTP):
         """
         if self.sock is None:
             raise UsageError("the client is not connected: call connect() before the login")
-        login = SMTPAuth(mechanism)
         self._gate.begin(self.sock)
+        login = SMTPAuth(mechanism)
         with closed_by_failure(login, self.close, _GOOD_FORM):
             self.ehlo_or_helo_if_needed()
             if not self.has_extn("auth"):

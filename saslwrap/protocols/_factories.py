@@ -34,6 +34,8 @@ def factories_by_name(mechanisms: Factories) -> dict[str, Callable[[], ServerMec
 
 
 def _require_no_arguments(name: str, make: Callable[[], ServerMechanism]) -> None:
+    if inspect.iscoroutinefunction(make) or inspect.isabstract(make):
+        raise UsageError(f"mechanisms[{name!r}] makes no mechanism: it is async, or abstract")
     try:
         inspect.signature(make).bind()
     except TypeError:

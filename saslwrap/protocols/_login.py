@@ -11,7 +11,12 @@ from base64 import b64encode
 from collections.abc import Generator
 from typing import ClassVar
 
-from saslwrap.errors import AuthenticationError, ProtocolError, SASLError
+from saslwrap.errors import (
+    AuthenticationError,
+    ProtocolError,
+    SASLError,
+    require_kind,
+)
 from saslwrap.exchange import Event, Script, Send, check_kind, transport_survives
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols._lines import Lines
@@ -41,6 +46,7 @@ class LineLogin(Lines):
         check_kind(mechanism, ClientMechanism)
         super().__init__(mechanism)
         self._client = mechanism
+        require_kind("initial_response", initial_response, bool)
         self._initial_response = initial_response
         self._due = False  # an answer of the server's
         self._challenged = False  # and the server waits for us

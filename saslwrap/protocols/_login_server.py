@@ -22,6 +22,7 @@ from saslwrap.errors import (
     TruncatedStreamError,
     UsageError,
     one_line,
+    require_kind,
 )
 from saslwrap.exchange import Event, Script, Send, check_kind
 from saslwrap.mechanism import ServerMechanism
@@ -84,6 +85,7 @@ class LineLoginServer(Lines):
     ) -> None:
         super().__init__(None)
         self._factories: Final = factories_by_name(mechanisms)
+        require_kind("initial_response", initial_response, bool)
         self._initial_response = initial_response
         self._unanswered = False  # a command
         self._challenging = False  # and the client has to speak

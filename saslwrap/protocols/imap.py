@@ -19,7 +19,13 @@ import re
 from collections.abc import Callable, Generator, Mapping
 from typing import Final
 
-from saslwrap.errors import MalformedMessageError, ProtocolError, UsageError, one_line
+from saslwrap.errors import (
+    MalformedMessageError,
+    ProtocolError,
+    UsageError,
+    one_line,
+    require_kind,
+)
 from saslwrap.exchange import Event, Script
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.protocols._login import LineLogin
@@ -60,6 +66,7 @@ class IMAPAuthenticate(LineLogin):
         self, mechanism: ClientMechanism, *, tag: str = "A1", initial_response: bool = False
     ) -> None:
         super().__init__(mechanism, initial_response)
+        require_kind("tag", tag, str)
         if not _TAG.fullmatch(tag):
             raise UsageError(f"tag={tag!r} is not a tag: letters and digits, as 'A1'")
         self._tag = tag

@@ -196,6 +196,7 @@ class SieveAuthenticateServer(LineLoginServer, Strings):
         announce: bool = True,
     ) -> None:
         super().__init__(mechanisms)
+        require_kind("announce", announce, bool)
         self._announce = announce
         lines = [
             *_capability_lines(capabilities),
@@ -254,6 +255,7 @@ def _capability_lines(capabilities: Mapping[str, str | None]) -> Iterator[str]:
     """Write what an application gave; refuse what would be heard as something else."""
     wanted = "a mapping of names to texts, {'SIEVE': 'fileinto'}"
     require_kind("capabilities", capabilities, Mapping, wanted)
+    said = {"SASL"}
     for name, value in capabilities.items():
         texts = [name] if value is None else [name, value]
         for text in texts:
@@ -262,8 +264,11 @@ def _capability_lines(capabilities: Mapping[str, str | None]) -> Iterator[str]:
                 raise UsageError(
                     f"a capability is one line of at most {_TEXT_LIMIT} octets, not {text[:80]!r}"
                 )
-        if name.upper() == "SASL":
-            raise UsageError("leave SASL out of capabilities: it is added, and names mechanisms")
+        if not name or name.upper() in said:
+            raise UsageError(
+                f"capabilities has {name!r}, which is empty or said twice; SASL is added by itself"
+            )
+        said.add(name.upper())
         yield " ".join(map(quoted, texts))
 
 

@@ -20,7 +20,11 @@ import re
 from collections.abc import Callable, Generator, Mapping
 from typing import Final
 
-from saslwrap.errors import ProtocolError, one_line
+from saslwrap.errors import (
+    ProtocolError,
+    one_line,
+    require_kind,
+)
 from saslwrap.exchange import Event, Script
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.protocols._login import LineLogin
@@ -136,6 +140,7 @@ class SMTPAuthServer(LineLoginServer):
         hostname: str = "localhost",
     ) -> None:
         super().__init__(mechanisms)
+        require_kind("hostname", hostname, str)
         self._hostname = one_line(hostname)
 
     def _serve(self, verb: str, words: list[str]) -> Script:

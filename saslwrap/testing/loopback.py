@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import CancelledError as Cancelled
 from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
@@ -16,12 +17,19 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, TypeAlias, TypeVar
 
-from anyio import Event, create_tcp_listener, get_all_backends, get_cancelled_exc_class
+from anyio import (
+    Event,
+    aclose_forcefully,
+    create_tcp_listener,
+    get_all_backends,
+    get_cancelled_exc_class,
+)
 from anyio.abc import AnyByteStream, Listener, SocketAttribute
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from saslwrap.errors import UsageError, require_kind
 from saslwrap.testing._beside import beside
+from saslwrap.testing.tasks import sole
 
 __all__ = ["LoopbackServer"]
 
@@ -31,6 +39,14 @@ _ADDRESS: Final = "127.0.0.1"
 
 #: Keeps what its block raises, but for what it is told to let out.
 _Keep: TypeAlias = Callable[..., AbstractContextManager[None]]
+
+
+#: Gives what failed and was not raised yet, and forgets it.
+_Take: TypeAlias = Callable[[], BaseException | None]
+
+
+def _nothing() -> None:
+    """Take no failure: somebody else does."""
 
 
 class LoopbackServer(ABC):
@@ -49,7 +65,7 @@ class LoopbackServer(ABC):
     _stack: AsyncExitStack = AsyncExitStack()
 
     #: What broke while we served, and is to be raised when the server ends.
-    _failure: Exception | None = None
+    _failure: BaseException | None = None
 
     @property
     def port(self) -> int:
@@ -68,16 +84,16 @@ class LoopbackServer(ABC):
     def in_thread(self, backend: str = "asyncio") -> Iterator[Self]:
         """Run in a thread of its own, for clients that block; the thread ends with the block.
 
-        What the block raises stays in this thread: in the other one an interrupt, or what pytest
-        skips or fails by, would end the event loop.
+        What the block raises stays in this thread, and so does a failure of the server's: in the
+        other one an interrupt, or what pytest skips or fails by, would end the event loop.
 
         :param backend: the event loop there, `asyncio` or `trio`, whatever runs here
         :raises UsageError: there is no such backend, or the server is entered already
         """
         with (
-            _one_failure(type(self).__name__) as keep,
+            _one_failure(type(self).__name__, self._take_failure) as keep,
             _portal_on(backend) as portal,
-            portal.wrap_async_context_manager(self),
+            portal.wrap_async_context_manager(self._serving(_nothing)),
             keep(),
         ):
             yield self
@@ -90,7 +106,7 @@ class LoopbackServer(ABC):
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._serving())
+            await stack.enter_async_context(self._serving(self._take_failure))
             self._stack = stack.pop_all()
         return self
 
@@ -103,8 +119,8 @@ class LoopbackServer(ABC):
         return await self._stack.__aexit__(kind, error, traceback)
 
     @asynccontextmanager
-    async def _serving(self) -> AsyncIterator[None]:
-        with self._alone(), _one_failure(type(self).__name__, self._take_failure) as keep:
+    async def _serving(self, take: _Take) -> AsyncIterator[None]:
+        with self._alone(), _one_failure(type(self).__name__, take) as keep:
             listening = Event()
             async with (
                 await create_tcp_listener(local_host=_ADDRESS) as listener,
@@ -130,11 +146,26 @@ class LoopbackServer(ABC):
             self._port = listener.extra(SocketAttribute.local_port)
             listening.set()
             try:
-                await listener.serve(self.serve)
+                await listener.serve(self._serve_one)
             finally:
                 self._port = self._portal = None
 
-    def _take_failure(self) -> Exception | None:
+    async def _serve_one(self, stream: AnyByteStream) -> None:
+        """Serve; a failure of ours ends the server and the block, and comes out of that as it is.
+
+        That may be what pytest fails or skips by, in what a test gave us to call.
+        """
+        try:
+            await self.serve(stream)
+        except (get_cancelled_exc_class(), KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            self._failure = self._failure or sole(error)
+            raise _CrashError from None
+        finally:
+            await aclose_forcefully(stream)
+
+    def _take_failure(self) -> BaseException | None:
         failure, self._failure = self._failure, None
         return failure
 
@@ -152,6 +183,16 @@ class LoopbackServer(ABC):
         return f"{_ADDRESS}:{self.port}"
 
 
+class _CrashError(Exception):
+    """Ends the server, and says no more: what failed is kept."""
+
+
+def _is_crash(error: Exception) -> bool:
+    if isinstance(error, ExceptionGroup):
+        return error.split(_CrashError)[1] is None
+    return isinstance(error, _CrashError | Cancelled)  # what the portal makes of the former
+
+
 @contextmanager
 def _portal_on(backend: str) -> Iterator[BlockingPortal]:
     require_kind("backend", backend, str)
@@ -167,7 +208,7 @@ def _portal_on(backend: str) -> Iterator[BlockingPortal]:
 
 
 @contextmanager
-def _one_failure(name: str, take: Callable[[], Exception | None] = lambda: None) -> Iterator[_Keep]:
+def _one_failure(name: str, take: _Take) -> Iterator[_Keep]:
     """Raise at the end what a block raised, which is kept apart; what else failed is its note.
 
     A task group would wrap up what it saw of the block. An interrupt, or a cancellation, which has
@@ -180,9 +221,10 @@ def _one_failure(name: str, take: Callable[[], Exception | None] = lambda: None)
     try:
         yield partial(_keep, failures)
     except Exception as error:
-        failures.append(error)
+        if not _is_crash(error):
+            failures.append(sole(error))
     except BaseException as error:
-        failures.insert(0, error)
+        failures.insert(0, sole(error))
     if (failure := take()) is not None:
         failures.append(failure)
     if failures:

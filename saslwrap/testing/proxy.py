@@ -19,7 +19,6 @@ from anyio import (
     ClosedResourceError,
     EndOfStream,
     Lock,
-    aclose_forcefully,
     connect_tcp,
     create_task_group,
     sleep,
@@ -76,23 +75,22 @@ class FaultProxy(LoopbackServer):
     async def serve(self, stream: AnyByteStream) -> None:
         """Carry one connection until both its directions have ended."""
         try:
-            to_server = claimed("what to_server makes", self._to_server())
-            to_client = claimed("what to_client makes", self._to_client())
-            async with await connect_tcp(*self._server) as server:
-                await self._connect(_Side(stream), _Side(server), to_server, to_client)
+            to_server, to_client = claimed(
+                ("what to_server makes", self._to_server()),
+                ("what to_client makes", self._to_client()),
+            )
+        except Exception as error:
+            self._failure = self._failure or error
+            await reset(stream)
+            return
+        try:
+            tcp = await connect_tcp(*self._server)
         except OSError as error:
             logger.warning("no connection to %s port %d: %s", *self._server, error)
             await reset(stream)
-        except Exception as error:
-            self._note(error)
-            await reset(stream)
-        finally:
-            await aclose_forcefully(stream)
-
-    async def _connect(
-        self, client: _Side, server: _Side, to_server: Fault, to_client: Fault
-    ) -> None:
-        async with create_task_group() as tasks:
+            return
+        client, server = _Side(stream), _Side(tcp)
+        async with tcp, create_task_group() as tasks:
             tasks.start_soon(self._carry, client, server, to_server)
             tasks.start_soon(self._carry, server, client, to_client)
 

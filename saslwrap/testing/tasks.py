@@ -122,6 +122,13 @@ def succeeded(first: A | Exception, second: B | Exception) -> tuple[A, B]:
     return first, second
 
 
+def sole(error: BaseException) -> BaseException:
+    """Give what a group has in it, if that is one: what a task group wrapped up."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 async def settle(turns: int = 20) -> None:
     """Let the event loop turn, so that other tasks get where they wait.
 

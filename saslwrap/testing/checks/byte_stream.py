@@ -35,7 +35,7 @@ from anyio.lowlevel import checkpoint
 from saslwrap.errors import UsageError, require_kind, require_number
 from saslwrap.testing._kinds import both_ends
 from saslwrap.testing.checks.words import broken, chosen, expect, raises
-from saslwrap.testing.tasks import cancel_at, run_both, settle
+from saslwrap.testing.tasks import cancel_at, run_both, settle, sole
 
 __all__ = ["RULES", "check_byte_stream"]
 
@@ -87,9 +87,7 @@ async def _hold(
             await (rule(second, first, volume) if swap else rule(first, second, volume))
         expect(not scope.cancelled_caught, f"nothing more in {patience} s")
     except Exception as error:
-        cause: BaseException = error
-        while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
-            cause = cause.exceptions[0]
+        cause = sole(error)
         raise broken(rule, cause) from cause
     finally:
         for stream in (first, second):

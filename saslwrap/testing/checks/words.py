@@ -32,6 +32,9 @@ def require_several(name: str, texts: Collection[str]) -> None:
     """
     if isinstance(texts, str | bytes):
         raise UsageError(f"{name} takes several texts: {name}=[...], not {type(texts).__name__}")
+    require_kind(name, texts, Collection, "a list of texts")
+    for text in texts:
+        require_kind(f"each of {name}", text, str)
 
 
 def chosen(rules: Sequence[R], leave_out: Collection[str]) -> list[R]:

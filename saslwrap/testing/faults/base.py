@@ -98,14 +98,16 @@ class Fault(ABC):
         yield End()
 
 
-def claimed(name: str, fault: Fault) -> Fault:
-    """Give an argument that is to be a fault, claimed.
+def claimed(*named: tuple[str, Fault]) -> tuple[Fault, ...]:
+    """Give arguments that are to be faults, claimed; none is, if there is another kind among them.
 
-    :raises UsageError: it is none, or has a user already
+    :raises UsageError: one is none, or has a user already
     """
-    require_kind(name, fault, Fault, 'a Fault, such as fault("drop", seed=3)')
-    fault.claim()
-    return fault
+    for name, fault in named:
+        require_kind(name, fault, Fault, 'a Fault, such as fault("drop", seed=3)')
+    for _, fault in named:
+        fault.claim()
+    return tuple(fault for _, fault in named)
 
 
 class Whole(Fault):
@@ -126,7 +128,7 @@ class Chain(Fault):
     """
 
     def __init__(self, *faults: Fault) -> None:
-        self._faults = [claimed("each part of a Chain", fault) for fault in faults]
+        self._faults = claimed(*(("each part of a Chain", fault) for fault in faults))
         self.turns: int = max((fault.turns for fault in faults), default=0)
 
     def apply(self, data: bytes) -> Iterator[Outcome]:

@@ -25,7 +25,7 @@ class _Later(Fault):
     """Lets octets pass until the place where its fault starts."""
 
     def __init__(self, fault: Fault) -> None:
-        self._fault = claimed("fault", fault)
+        (self._fault,) = claimed(("fault", fault))
         self._started = False
         self.turns: int = fault.turns
 

@@ -83,8 +83,10 @@ class FaultyStream(ByteStream):
     ) -> None:
         require_stream("stream", stream)
         self.stream: Final = stream
-        self._inbound: Final = claimed("receiving", Whole() if receiving is None else receiving)
-        self._outbound: Final = claimed("sending", Whole() if sending is None else sending)
+        self._inbound, self._outbound = claimed(
+            ("receiving", Whole() if receiving is None else receiving),
+            ("sending", Whole() if sending is None else sending),
+        )
         self._outcomes: Iterator[Outcome] = iter(())  # of what was received last
         self._piece = b""  # received and not given out
         self._came_back = bytearray()  # of what was sent
