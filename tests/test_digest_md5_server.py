@@ -298,6 +298,8 @@ def test_a_slow_store_is_announced(may_block: bool) -> None:
         ({"service": "ld ap"}, "service is a name"),
         ({"host": ""}, "is no host name"),
         ({"realms": None}, "realms is a list of names, not NoneType"),
+        ({"realms": iter(["example.com"])}, "realms is a list of names, not list_iterator"),
+        ({"realms": (it for it in ["example.com"])}, "realms is a list of names, not generator"),
         ({"serv_name": 5}, "serv_name is a str, not int"),
         ({"serv_name": "a b"}, "'a b' is no host name"),
         ({"properties": None}, "properties is SecurityProperties, not NoneType"),

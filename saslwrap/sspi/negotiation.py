@@ -101,7 +101,7 @@ class InboundCredential:
     :param get_secret: takes user name and realm; as of `DigestMD5Server`
     :param service: IANA service name, `"ldap"`
     :param host: our name
-    :param realms: what the challenge offers
+    :param realms: what the challenge offers; as of `DigestMD5Server`
     :param ciphers: those of `CONFIDENTIALITY`; weak ones by their names
     :param max_buffer: the largest token that we receive, in octets
     """

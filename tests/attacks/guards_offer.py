@@ -88,6 +88,10 @@ GUARDS: list[tuple[str, Guard]] = [
     ),
     (E_CHOICE + "3_realm_that_was_not_offered_is_refused[evil.example]", any_realm),
     (
+        E_CHOICE + "3_realms_that_were_read_before_are_not_any_realm",
+        Guard(SERVER, "realms, Collection,", "realms, object,"),
+    ),
+    (
         E_CHOICE + "3_algorithm_other_than_md5_sess_is_refused[md5]",
         Guard(MESSAGES, '!= "md5-sess":', '== "md4-sess":'),
     ),

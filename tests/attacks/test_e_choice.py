@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import permutations
 
 import pytest
@@ -12,6 +13,7 @@ from saslwrap.errors import (
     MalformedMessageError,
     MutualAuthenticationError,
     NegotiationError,
+    UsageError,
 )
 from saslwrap.properties import CIPHER_NAMES, SecurityProperties
 from saslwrap.testing.pairs import HOST, PASSWORD, REALM, properties_for
@@ -117,6 +119,16 @@ def test_e3_realm_that_was_not_offered_is_refused(realm: str | None) -> None:
     server = our_server(get_secret=lambda *_: PASSWORD)  # has users of that name in every realm
     server.step(None)
     refusal(server, response(realm=realm), AuthenticationError)
+
+
+def test_e3_realms_that_were_read_before_are_not_any_realm() -> None:
+    """Guard: saslwrap/mechanisms/digest_md5/server.py: realms, Collection,"""
+    realms = (realm for realm in [REALM])
+    for _ in range(2):  # logins
+        with suppress(UsageError):  # where it cannot be offered, nobody gets in either
+            server = our_server(get_secret=lambda *_: PASSWORD, realms=realms)
+            server.step(None)
+            refusal(server, response(realm="evil.example"), AuthenticationError)
 
 
 @pytest.mark.parametrize("algorithm", [None, "", "md5", "md5-sess,md5", "sha-256-sess"])

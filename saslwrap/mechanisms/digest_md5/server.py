@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from hmac import compare_digest
 
 from saslwrap.errors import (
@@ -99,8 +99,9 @@ class DigestMD5Server(ServerMechanism):
             )
         if isinstance(realms, str):
             raise UsageError(f"realms takes several names: realms=[{realms!r}]")
-        require_kind("realms", realms, Iterable, "a list of names")
-        for realm in realms:
+        require_kind("realms", realms, Collection, "a list of names")  # an iterator would end
+        self._realms = tuple(realms)
+        for realm in self._realms:
             check_text("realm", realm)
         require_kind("properties", properties, SecurityProperties)
         require_kind("generate_nonce", generate_nonce, Callable, "a function")
@@ -111,7 +112,6 @@ class DigestMD5Server(ServerMechanism):
             check_host(serv_name, "serv_name")
         self._service = digest_uri(service, host).lower().split(b"/")
         self._serv_names = {part.lower().encode() for part in (host, serv_name) if part}
-        self._realms = tuple(realms)
         self._properties = properties
         self._generate_nonce = generate_nonce
         self._offered: list[Protection] = []
