@@ -40,6 +40,7 @@ def shown(make: Callable[[], object], kind: type[BaseException]) -> list[object]
         {"host": "ldap://dc.example.com"},
         {"username": "al\0ice"},
         {"password": PASSWORD.encode()},
+        {"password": PASSWORD + "\ud800\0"},
     ],
     ids=str,
 )

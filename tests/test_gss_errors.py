@@ -320,6 +320,7 @@ every_client = pytest.mark.parametrize("make", CLIENTS, ids=names(CLIENTS))
         ({"username": "\udc80"}, "lone surrogates"),
         ({"username": b"alice"}, "username is a str, not bytes"),
         ({"username": "a", "password": PASSWORD.encode()}, "password is a str, not bytes"),
+        ({"username": "a", "password": PASSWORD + "\0x"}, "password has a NUL in it"),
         ({"service": ""}, "service is a name"),
         ({"service": "ldap/x"}, "service is a name"),
         ({"host": ""}, "is no host name"),
@@ -351,6 +352,11 @@ def test_credentials_of_two_kinds(make: Any, given: dict[str, Any]) -> None:
         make(**WHERE, **given)
 
 
+class OctetsPath:
+    def __fspath__(self) -> bytes:
+        return b"FILE:x"
+
+
 @needs_pyspnego
 @pytest.mark.parametrize(
     ("make", "arguments", "text"),
@@ -361,6 +367,12 @@ def test_credentials_of_two_kinds(make: Any, given: dict[str, Any]) -> None:
         (GSSAPIServer, {"assume_maxbuf": 1 << 24}, "assume_maxbuf is .*, not 16777216$"),
         (GSSAPIServer, {"assume_maxbuf": "65536"}, "assume_maxbuf is .*, not str$"),
         (GSSAPIClient, {"keytab": 5}, r"keytab is str \| os.PathLike \| None, not int"),
+        (GSSAPIClient, {"keytab": "/a/keytab\0x"}, "^keytab has a NUL in it"),
+        (GSSAPIClient, {"keytab": Path("a\0x")}, "^keytab has a NUL in it"),
+        (GSSAPIClient, {"keytab": "\udcff"}, "^keytab has lone surrogates"),
+        (GSSAPIClient, {"keytab": ""}, "^keytab is empty; None takes"),
+        (GSSSPNEGOClient, {"credential_cache": "FILE:x\0y"}, "^credential_cache has a NUL in it"),
+        (GSSSPNEGOClient, {"credential_cache": OctetsPath()}, "^credential_cache is a str, not b"),
         (GSSSPNEGOClient, {"authzid": "alice"}, "GSSAPI can"),
         (GSSSPNEGOClient, {"ntlm": "no"}, r"ntlm is bool \| None, not str"),
         (GSSSPNEGOServer, {"ntlm": None}, "ntlm is bool, not NoneType"),
@@ -372,6 +384,12 @@ def test_credentials_of_two_kinds(make: Any, given: dict[str, Any]) -> None:
 def test_an_argument_of_one(make: Any, arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         make(**WHERE, **arguments)
+
+
+@needs_pyspnego
+@every_mechanism
+def test_a_password_of_a_machine_account_is_taken(make: Any) -> None:
+    make("host$", b"\x00\xd8a\x00".decode("utf-16-le", "surrogatepass"), **WHERE)
 
 
 @needs_pyspnego

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saslwrap.errors import UsageError, require_kind
-from saslwrap.mechanisms.names import check_host, check_service, check_text, require_str
+from saslwrap.mechanisms.names import (
+    check_encodable,
+    check_host,
+    check_service,
+    check_text,
+    require_str,
+)
 from saslwrap.properties import ChannelInfo
 
 __all__ = ["GSSCredentials", "Peer", "Source"]
@@ -52,9 +58,24 @@ class Source(enum.Enum):
     SYSTEM = enum.auto()
 
 
+def _check_place(name: str, place: str) -> None:
+    if not place:
+        raise UsageError(f"{name} is empty; None takes the system's")
+    check_encodable(name, place)
+    _check_uncut(name, place)
+
+
+def _check_uncut(name: str, value: str) -> None:
+    if "\0" in value:
+        raise UsageError(f"{name} has a NUL in it, where Kerberos would cut it")
+
+
 @dataclass(slots=True)
 class GSSCredentials:
     """A password, a ticket cache, a keytab, or what the system has; looked up when it is used.
+
+    A password may have lone surrogates in it, as those of Active Directory's machine accounts do:
+    pyspnego sends them as Windows does.
 
     :raises UsageError: parts contradict each other, or cannot be sent
     """
@@ -69,6 +90,7 @@ class GSSCredentials:
             check_text("username", self.username)
         if self.password is not None:
             require_str("password", self.password)
+            _check_uncut("password", self.password)
             if self.username is None:
                 raise UsageError("a password goes with a username")
             if not self.password:
@@ -77,8 +99,8 @@ class GSSCredentials:
         for name in ("credential_cache", "keytab"):
             place = getattr(self, name)
             require_kind(name, place, str | os.PathLike | None)
-            if place is not None and not os.fspath(place):
-                raise UsageError(f"{name} is empty; None takes the system's")
+            if place is not None:
+                _check_place(name, os.fspath(place))
         if sum(one is not None for one in given) > 1:
             raise UsageError("give one of password, credential_cache and keytab, not several")
 
