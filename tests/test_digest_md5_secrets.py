@@ -13,6 +13,7 @@ from saslwrap.mechanism import Mechanism
 from saslwrap.mechanisms.digest_md5 import DigestMD5Client, DigestMD5Secret, DigestMD5Server
 from saslwrap.mechanisms.digest_md5.keys import KeyPair, integrity_keys, sealing_keys
 from saslwrap.properties import QOP
+from saslwrap.testing.checks.leaks import kept_by, shows
 from tests.vectors.reference import Login
 
 LOGIN = Login()
@@ -169,6 +170,47 @@ def test_a_stored_password_that_cannot_be_hashed_is_not_shown() -> None:
 
 def test_a_stored_secret_does_not_show_itself() -> None:
     assert repr(DigestMD5Secret(LOGIN.urp)) == "DigestMD5Secret()"
+
+
+@pytest.mark.parametrize(
+    ("digest", "text"),
+    [
+        ("0123456789s3cret", "^digest is bytes, not str$"),
+        (list(b"0123456789s3cret"), "^digest is bytes, not list$"),
+        (bytearray(b"0123456789s3cret"), "^digest is bytes, not bytearray$"),
+        (b"s3cret", "has 16 octets, not 6; "),
+    ],
+)
+def test_what_is_no_stored_secret_is_refused_and_not_shown(digest: Any, text: str) -> None:
+    with pytest.raises(UsageError, match=text) as caught:
+        DigestMD5Secret(digest)
+    assert shows(b"s3cret", *kept_by(caught.value, ("tests.", "_pytest"))) == []
+
+
+@pytest.mark.parametrize(
+    ("username", "realm", "password", "text"),
+    [
+        (None, "r", "s3cret", "^username is a str, not NoneType$"),
+        ("", "r", "s3cret", "^username is empty$"),
+        ("a", None, "s3cret", "^realm is a str, not NoneType$"),
+        ("a", "r\n", "s3cret", "^realm has control characters"),
+        ("a", "r", b"s3cret", "^password is a str, not bytes$"),
+        ("a", "r", None, "^password is a str, not NoneType$"),
+        ("a", "r", "s3cret\ud800", "^password has lone surrogates"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_and_not_shown(
+    username: Any, realm: Any, password: Any, text: str
+) -> None:
+    with pytest.raises(UsageError, match=text) as caught:
+        DigestMD5Secret.from_password(username, realm, password)
+    assert shows(b"s3cret", *kept_by(caught.value, ("tests.", "_pytest"))) == []
+
+
+def test_a_secret_may_be_of_no_realm() -> None:
+    login = Login(realm="")
+    stored = DigestMD5Secret.from_password(login.username, "", login.password)
+    assert stored == DigestMD5Secret(login.urp)
 
 
 @pytest.mark.parametrize("derive", [integrity_keys, lambda key: sealing_keys(key, 16)])

@@ -17,35 +17,48 @@ from dataclasses import dataclass, field
 from hashlib import md5
 from typing import Literal, TypeAlias
 
-from saslwrap.errors import NegotiationError, UsageError
+from saslwrap.errors import NegotiationError, UsageError, require_kind
+from saslwrap.mechanisms.forgetful import forgetful
+from saslwrap.mechanisms.names import check_encodable, check_text
 
 __all__ = ["DigestMD5Secret", "HashEncoding", "Secret", "all_urps", "urp"]
 
 HashEncoding: TypeAlias = Literal["auto", "utf8", "gsasl"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class DigestMD5Secret:
     """A stored H(username:realm:password), 16 octets: what a server may keep instead of a password.
 
     It is worth as much as the password to an attacker, in its realm: keep it as secret.
     (RFC 2831 section 2.1.2.1; Cyrus SASL calls it cmusaslsecretDIGEST-MD5.)
 
-    :raises UsageError: it has not 16 octets
+    :raises UsageError: it is of another kind, or has not 16 octets
     """
 
     digest: bytes = field(repr=False)
 
-    def __post_init__(self) -> None:
-        if len(self.digest) != 16:
+    @forgetful
+    def __init__(self, digest: bytes) -> None:
+        require_kind("digest", digest, bytes)
+        if len(digest) != 16:
             raise UsageError(
-                f"H(username:realm:password) has 16 octets, not {len(self.digest)}; "
+                f"H(username:realm:password) has 16 octets, not {len(digest)}; "
                 "bytes.fromhex() reads it from hex digits"
             )
+        object.__setattr__(self, "digest", digest)
 
     @classmethod
+    @forgetful
     def from_password(cls, username: str, realm: str, password: str) -> DigestMD5Secret:
-        """Compute it, by the per-string rule."""
+        """Compute it, by the per-string rule.
+
+        :param realm: the server's, `""` for none
+        :raises UsageError: a name or a password that no client can send
+        """
+        check_text("username", username)
+        check_text("realm", realm, may_be_empty=True)
+        check_encodable("password", password)
         return cls(urp(username, realm, password, "auto"))
 
 
