@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar, Final, NoReturn, TypeVar
 
-from saslwrap.context import Buffer, SecurityContext
+from saslwrap.context import Buffer, SecurityContext, octets
 from saslwrap.errors import (
     ContextBusyError,
     NegotiationError,
@@ -99,24 +99,26 @@ class Mechanism(ABC):
         :raises AuthenticationError: the peer was refused, or did not prove itself
         :raises ContextBusyError: another step is at work, in another thread
         :raises SASLError: a former step failed, with its type and text
+        :raises TypeError: the message is no buffer; nothing was spent
         """
+        given = None if message is None else octets(message).tobytes()
         if not self._at_work.acquire(blocking=False):
             raise ContextBusyError(
                 "another step of this mechanism is at work; it makes one context"
             )
         try:
-            return self._guarded_step(message)
+            return self._guarded_step(given)
         finally:
             self._at_work.release()
 
-    def _guarded_step(self, message: Buffer | None) -> bytes | None:
+    def _guarded_step(self, message: bytes | None) -> bytes | None:
         self._started = True
         if self._fault is not None:
             raise self._fault.fresh()
         try:
             if self._complete:
                 raise ProtocolError(f"the peer sent a message after {self.name} was complete")
-            reply = self._step(None if message is None else bytes(message))
+            reply = self._step(message)
             if (given_up := self._fault) is not None:  # while the step was at work in its thread
                 self.abandon()
                 raise given_up.fresh()

@@ -62,6 +62,17 @@ def test_any_buffer_becomes_bytes(message: Any) -> None:
     assert type(mechanism.messages[0]) is bytes
 
 
+@pytest.mark.parametrize("message", ["text", 5, 2**40, [1, 2], ()])
+def test_what_is_no_buffer_is_refused_and_spends_nothing(message: Any) -> None:
+    """The guard: five zeros, of a caller's `step(5)`, are not blamed on the peer."""
+    mechanism = ToyMechanism(b"one")
+    with pytest.raises(TypeError, match="a bytes-like object is required"):
+        mechanism.step(message)
+    mechanism.bind_channel(ChannelInfo())
+    assert mechanism.step(b"1") == b"one"
+    assert mechanism.messages == [b"1"]
+
+
 def test_a_mechanism_starts_knowing_nothing() -> None:
     mechanism = ToyMechanism(b"x")
     assert not mechanism.complete

@@ -125,7 +125,7 @@ class KeepsItsContext(SoundClient):
 
 class LetsSteppersIn(SoundClient):
     def step(self, message: Buffer | None) -> bytes | None:
-        return self._guarded_step(message)
+        return self._guarded_step(None if message is None else bytes(message))
 
 
 class QueuesSteppers(SoundClient):
