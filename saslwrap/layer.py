@@ -26,7 +26,13 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NoReturn, TypeAlias, overload
 
 from saslwrap.context import Buffer, Octets, SecurityContext, octets
-from saslwrap.errors import ContextBusyError, ProtocolError, SASLError, UsageError
+from saslwrap.errors import (
+    ContextBusyError,
+    ProtocolError,
+    SASLError,
+    UsageError,
+    require_number,
+)
 from saslwrap.framing import LENGTH_OCTETS, FrameDecoder
 from saslwrap.properties import MAX_MAXBUF
 
@@ -146,10 +152,10 @@ class SecurityLayer:
         :raises IntegrityError: the next frame does not authenticate
         :raises ProtocolError: the next frame breaks the framing, or is cut off
         :raises ContextBusyError: another `read` is at work
-        :raises UsageError: the context is closed
+        :raises UsageError: the context is closed, or `max_bytes` is no whole number from 1
         """
-        if max_bytes < 1:
-            raise UsageError(f"max_bytes must be at least 1, not {max_bytes}")
+        if type(max_bytes) is not int or max_bytes < 1:  # else it costs, and reads are many
+            require_number("max_bytes", max_bytes, 1)
         if not self._reading.acquire(False):
             raise ContextBusyError("another read is at work on this layer; serialise them")
         try:
@@ -284,9 +290,12 @@ class ClearLayer:
         self.ended = True
 
     def read(self, max_bytes: int = 65536) -> bytes:
-        """Return 1 to `max_bytes` octets; `b""` if input is needed, or at the end."""
-        if max_bytes < 1:
-            raise UsageError(f"max_bytes must be at least 1, not {max_bytes}")
+        """Return 1 to `max_bytes` octets; `b""` if input is needed, or at the end.
+
+        :raises UsageError: `max_bytes` is no whole number from 1
+        """
+        if type(max_bytes) is not int or max_bytes < 1:
+            require_number("max_bytes", max_bytes, 1)
         data = bytes(memoryview(self._buffer)[:max_bytes])
         del self._buffer[:max_bytes]
         return data

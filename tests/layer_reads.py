@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support import drain, frame, frames, make_layer
 MEBIBYTE = 1 << 20
 TWO = frames(b"hello", b"world!")
 THREE = frames(b"a", b"hello", b"")
+NO_SIZES = [0, -1, 1.5, math.nan, True, "1", None]
 FORGED = frame(b"\x00\x00\x00\x00forged!!")
 
 

@@ -35,6 +35,7 @@ from saslwrap.testing.streams import MemoryStream, StreamPair, memory_stream_pai
 from saslwrap.testing.tasks import CancelledRun, cancel_at, cancel_at_each, run_both, settle
 from tests.anyio_bench import WITH_AND_WITHOUT, broken, make_bench, sealed
 from tests.conftest import TLSContexts, talk, tcp_pair
+from tests.layer_reads import NO_SIZES
 
 pytestmark = pytest.mark.anyio
 
@@ -164,12 +165,14 @@ async def test_a_context_that_its_owner_closed_is_a_usage_error() -> None:
 
 
 @pytest.mark.parametrize("protection", ["auth", "rc4"])
-async def test_at_least_one_octet_has_to_be_asked_for(protection: str) -> None:
+@pytest.mark.parametrize("size", NO_SIZES)
+async def test_at_least_one_octet_has_to_be_asked_for(protection: str, size: Any) -> None:
     pair = stream_pair(protection)
-    await pair.client.send(b"x")
+    await pair.client.send(b"xyz")
+    assert await pair.server.receive(1) == b"x"
     with pytest.raises(UsageError, match="max_bytes"):
-        await pair.server.receive(0)
-    assert await pair.server.receive() == b"x"
+        await pair.server.receive(size)
+    assert await pair.server.receive() == b"yz"
 
 
 @pytest.mark.parametrize("protection", ["auth", "rc4"])

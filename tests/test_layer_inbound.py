@@ -18,7 +18,17 @@ from saslwrap.errors import (
     UsageError,
 )
 from saslwrap.layer import ClearLayer, SecurityLayer
-from tests.layer_reads import FORGED, THREE, TWO, StopsAt, assert_dead, failure, joined, received
+from tests.layer_reads import (
+    FORGED,
+    NO_SIZES,
+    THREE,
+    TWO,
+    StopsAt,
+    assert_dead,
+    failure,
+    joined,
+    received,
+)
 from tests.support import (
     ToySealer,
     ToyUnsealer,
@@ -248,12 +258,28 @@ def test_a_context_that_has_failed_gets_no_layer() -> None:
         SecurityLayer(context)
 
 
-@pytest.mark.parametrize("size", [0, -1])
-def test_a_read_of_nothing_is_refused(size: int) -> None:
+@pytest.mark.parametrize("size", NO_SIZES)
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_read_of_no_size_is_refused_and_takes_nothing(begun: bool, size: Any) -> None:
     layer = make_layer()
-    with pytest.raises(UsageError, match=f"at least 1, not {size}"):
+    layer.receive_data(frames(b"hello"))
+    expected = [b"h", b"ello"] if begun else [b"hello"]
+    got = [layer.read(1)] if begun else []
+    with pytest.raises(UsageError, match=r"^max_bytes is a whole number from 1, not "):
         layer.read(size)
-    assert not layer.context.failed
+    assert [*got, layer.read()] == expected
+
+
+class Size(int):
+    pass
+
+
+def test_a_size_may_be_of_an_int_s_own_kind() -> None:
+    layer = make_layer()
+    layer.receive_data(frames(b"hello"))
+    assert layer.read(Size(2)) == b"he"
+    with pytest.raises(UsageError, match=r"not 0$"):
+        layer.read(Size(0))
 
 
 def test_without_input_a_read_gives_nothing_and_is_not_at_the_end() -> None:

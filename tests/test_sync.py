@@ -96,6 +96,15 @@ def test_receiving_nothing(pair: Sealed) -> None:
         pair[0].recv(-1)
 
 
+def test_receiving_a_part_of_an_octet_takes_nothing(pair: Sealed) -> None:
+    client, server = pair
+    client.sendall(b"abc")
+    assert server.recv(1) == b"a"
+    with pytest.raises(UsageError, match="a whole number from 1, not float"):
+        server.recv(1.5)  # type: ignore[arg-type]
+    assert server.recv(3) == b"bc"
+
+
 def test_flags_have_no_meaning_here(pair: Sealed) -> None:
     for call in (
         lambda: pair[0].recv(1, socket.MSG_PEEK),
