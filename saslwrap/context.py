@@ -31,6 +31,7 @@ from saslwrap.errors import (
     SASLError,
     SecurityStatus,
     UsageError,
+    half_made_too,
 )
 from saslwrap.properties import QOP, Sizes, StreamSizes
 
@@ -362,6 +363,7 @@ class SecurityContext:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a security context is one connection's; it cannot be copied or pickled")
 
+    @half_made_too
     def __repr__(self) -> str:
         state = " failed" if self.failed else "" if self.alive else " closed"
         cipher = f" {self.cipher}" if self.cipher else ""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 import enum
+from collections.abc import Callable
+from functools import wraps
 from math import inf
-from typing import Any, Self, get_args
+from typing import Any, Self, TypeVar, get_args
 
 __all__ = [
     "AuthenticationError",
@@ -29,6 +31,8 @@ __all__ = [
     "UsageError",
 ]
 
+
+T = TypeVar("T")
 
 _LINE_LIMIT = 200
 
@@ -209,3 +213,20 @@ def require_number(
     require_kind(name, value, kind, wanted)
     if not least <= value <= most:
         raise UsageError(f"{name} is {wanted}, not {value}")
+
+
+def half_made_too(describe: Callable[[T], str]) -> Callable[[T], str]:
+    """Let a `__repr__` say something of an object whose arguments were refused, too.
+
+    A traceback that shows local variables has such a one, and would end in an `AttributeError` of
+    ours in place of the refusal.
+    """
+
+    @wraps(describe)
+    def describing(self: T) -> str:
+        try:
+            return describe(self)
+        except AttributeError:
+            return f"<{type(self).__name__} half made>"
+
+    return describing

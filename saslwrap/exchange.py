@@ -39,6 +39,7 @@ from saslwrap.errors import (
     TruncatedStreamError,
     UnacceptableSuccessError,
     UsageError,
+    half_made_too,
 )
 from saslwrap.mechanism import Mechanism, require_name
 from saslwrap.properties import ChannelInfo
@@ -383,6 +384,7 @@ class Exchange(ABC):
     def __reduce__(self) -> NoReturn:
         raise TypeError("an exchange is one connection's; it cannot be copied or pickled")
 
+    @half_made_too
     def __repr__(self) -> str:
         state = "failed" if self._fault else "done" if self._done else "under way"
         return f"<{type(self).__name__} {state}>"

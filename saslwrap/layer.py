@@ -31,6 +31,7 @@ from saslwrap.errors import (
     ProtocolError,
     SASLError,
     UsageError,
+    half_made_too,
     require_number,
 )
 from saslwrap.framing import LENGTH_OCTETS, FrameDecoder
@@ -254,6 +255,7 @@ class SecurityLayer:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a security layer is one connection's; it cannot be copied or pickled")
 
+    @half_made_too
     def __repr__(self) -> str:
         return f"<SecurityLayer over {self.context!r}>"
 

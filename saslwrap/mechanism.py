@@ -20,6 +20,7 @@ from saslwrap.errors import (
     ProtocolError,
     SASLError,
     UsageError,
+    half_made_too,
     require_kind,
 )
 from saslwrap.properties import ChannelInfo, SecurityProperties
@@ -153,6 +154,7 @@ class Mechanism(ABC):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a mechanism is one connection's; it cannot be copied or pickled")
 
+    @half_made_too
     def __repr__(self) -> str:
         state = "failed" if self._fault else "complete" if self._complete else "incomplete"
         return f"<{type(self).__name__} {state}>"

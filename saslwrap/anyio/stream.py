@@ -45,7 +45,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if
 from anyio.streams.tls import TLSAttribute
 
 from saslwrap.context import Buffer, SecurityContext
-from saslwrap.errors import SASLError, UsageError
+from saslwrap.errors import SASLError, UsageError, half_made_too
 from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, check_kind
 from saslwrap.layer import ClearLayer, Layer, SecurityLayer, next_layer
 from saslwrap.mechanisms.channel_binding import channel_info
@@ -188,6 +188,7 @@ class SASLStream(ByteStream):
             }
         return attributes
 
+    @half_made_too
     def __repr__(self) -> str:
         state = " closed" if self._closed else ""
         return f"<SASLStream {self._layer!r}{state}>"

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
-from saslwrap.errors import SecurityStatus
+from saslwrap.errors import SecurityStatus, half_made_too
 from saslwrap.sspi.handles import SSPIError
 
 __all__ = ["SECBUFFER_READONLY", "SecBuffer", "SecBufferType"]
@@ -87,6 +87,7 @@ class SecBuffer:
         octets = memoryview(b"" if data is None else data).cast("B")
         self._data = octets or memoryview(bytearray())
 
+    @half_made_too
     def __repr__(self) -> str:
         """Say what it is for and how long it is, but not what stands in it."""
         readonly = " readonly" if self.readonly else ""

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from saslwrap.context import Buffer, SecurityContext, octets
-from saslwrap.errors import ContextBusyError, SASLError, UsageError
+from saslwrap.errors import ContextBusyError, SASLError, UsageError, half_made_too
 from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, check_kind
 from saslwrap.layer import ClearLayer, Layer, SecurityLayer, next_layer
 from saslwrap.mechanisms.channel_binding import channel_info
@@ -277,6 +277,7 @@ class SASLSocket:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @half_made_too
     def __repr__(self) -> str:
         return f"<SASLSocket {self._layer!r} over {self.sock!r}>"
 
