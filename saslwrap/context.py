@@ -10,8 +10,8 @@ Three things hold for every mechanism, so they stand here and nowhere else:
     call fails with the same type and text. Refusals before anything was spent (busy, closed, a
     message over the maximum) do not latch.
 *   Errors leave from here as fresh copies, raised when the frames that saw plaintext are gone: a
-    traceback that reaches a log or a debugger holds no plaintext of ours, and no cause that would
-    tell one failure inside a token from another.
+    traceback that reaches a log or a debugger holds no plaintext of ours, a message that was
+    refused neither, and no cause that would tell one failure inside a token from another.
 
 A mechanism supplies a `Sealer` and an `Unsealer`. They keep the keys, the counter and the cipher
 state of one direction each, and know nothing of the above.
@@ -198,10 +198,14 @@ class SecurityContext:
         :raises ContextBusyError: another `seal` of this context is at work
         :raises SASLError: the context has failed, with the first failure's type and text
         """
-        if type(message) is bytes:  # which needs no view
-            return self._guarded(self._sealing, "sealer", self._seal, message)
-        with octets(message) as view:
-            return self._guarded(self._sealing, "sealer", self._seal, view)
+        try:
+            if type(message) is bytes:  # which needs no view
+                return self._guarded(self._sealing, "sealer", self._seal, message)
+            with octets(message) as message:
+                return self._guarded(self._sealing, "sealer", self._seal, message)
+        except BaseException as error:
+            message = b""  # neither this frame nor one below is to show what was refused
+            raise error.with_traceback(None)  # noqa: B904 - as in _guarded
 
     def unseal(self, token: Buffer) -> bytes:
         """Check a token, without length, and return its message (SSPI: DecryptMessage).

@@ -95,7 +95,11 @@ class SecurityLayer:
         A peer with a small maxbuf makes many frames of little data. Taken batch by batch they need
         little memory, and others have their turn in between.
         """
-        return _cut(data, BATCH_FRAMES * self.context.stream_sizes.maximum_message)
+        try:
+            return _cut(data, BATCH_FRAMES * self.context.stream_sizes.maximum_message)
+        except BaseException as error:
+            data = b""  # as in send_data
+            raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
     def send_data(self, data: Buffer) -> list[Buffer]:
         """Seal `data` into frames: `[length, token, length, token ...]`, `[]` for nothing.
@@ -222,8 +226,12 @@ class SecurityLayer:
 
     def push_back(self, plaintext: Buffer) -> None:
         """Put plaintext back in front, to be read again."""
-        self._plaintext = bytes(plaintext) + self._plaintext[self._offset :]
-        self._offset = 0
+        try:
+            self._plaintext = octets(plaintext).tobytes() + self._plaintext[self._offset :]
+            self._offset = 0
+        except BaseException as error:
+            plaintext = b""
+            raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
     def _take(self, max_bytes: int) -> bytes:
         start, self._offset = self._offset, min(self._offset + max_bytes, len(self._plaintext))
@@ -280,8 +288,12 @@ class ClearLayer:
 
     def send_data(self, data: Buffer) -> list[Buffer]:
         """Return `data` as it is, `[]` for nothing."""
-        view = octets(data)
-        return [view] if len(view) else []
+        try:
+            view = octets(data)
+            return [view] if len(view) else []
+        except BaseException as error:
+            data = b""
+            raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
     def receive_data(self, data: Buffer) -> None:
         """Take in octets from the transport."""
@@ -322,7 +334,11 @@ class ClearLayer:
 
     def push_back(self, plaintext: Buffer) -> None:
         """Put octets back in front, to be read again."""
-        self._buffer[:0] = plaintext
+        try:
+            self._buffer[:0] = octets(plaintext)
+        except BaseException as error:
+            plaintext = b""
+            raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
     def __repr__(self) -> str:
         return "<ClearLayer>"

@@ -20,10 +20,17 @@ from saslwrap import DigestMD5Client
 from saslwrap.anyio import SASLStream
 from saslwrap.asyncio import start_sasl
 from saslwrap.clients import anyldap, badldap, imaplib, ldap3
-from saslwrap.context import SecurityContext
+from saslwrap.context import Buffer, SecurityContext
 from saslwrap.errors import SASLError, UsageError
+from saslwrap.layer import ClearLayer, SecurityLayer
 from saslwrap.sync import SASLSocket
-from saslwrap.testing import IMAPServer, LDAPServer, context_pair, memory_stream_pair
+from saslwrap.testing import (
+    IMAPServer,
+    LDAPServer,
+    context_pair,
+    layer_pair,
+    memory_stream_pair,
+)
 from saslwrap.testing.checks.leaks import kept_by, shows
 
 PLAINTEXT = b"plaintext that nobody may see"
@@ -37,13 +44,14 @@ def shown(error: BaseException) -> list[object]:
 
 
 def failing(send: Callable[..., object], *arguments: Any) -> None:
-    with pytest.raises((OSError, SASLError)) as caught:
+    with pytest.raises((OSError, SASLError, TypeError)) as caught:
         send(*arguments)
     assert shown(caught.value) == []
 
 
 async def failing_later(send: Callable[..., Awaitable[object]], *arguments: Any) -> None:
-    with pytest.raises((anyio.BrokenResourceError, anyio.ClosedResourceError, SASLError)) as caught:
+    kinds = (anyio.BrokenResourceError, anyio.ClosedResourceError, SASLError, TypeError)
+    with pytest.raises(kinds) as caught:
         await send(*arguments)
     assert shown(caught.value) == []
 
@@ -51,6 +59,39 @@ async def failing_later(send: Callable[..., Awaitable[object]], *arguments: Any)
 @pytest.fixture(params=["sealed", "clear"])
 def context(request: pytest.FixtureRequest) -> SecurityContext | None:
     return context_pair().client if request.param == "sealed" else None
+
+
+#: A program's mistakes, which reach its log as tracebacks.
+NO_BUFFERS = [PLAINTEXT.decode(), [PLAINTEXT], SimpleNamespace(octets=PLAINTEXT)]
+
+
+@pytest.mark.parametrize("given", NO_BUFFERS, ids=["str", "list", "object"])
+def test_what_is_no_buffer(context: SecurityContext | None, given: Any) -> None:
+    layer = ClearLayer() if context is None else SecurityLayer(context)
+    failing(layer.send_data, given)
+    failing(lambda: list(layer.batches(given)) and layer.send_data(given))
+    failing(layer.push_back, given)
+    assert layer.pending == 0
+    if context is not None:
+        failing(context.seal, given)
+        assert context.alive
+
+
+def test_what_is_put_back_is_no_number() -> None:
+    layer: Any
+    for layer in (ClearLayer(), layer_pair().client):
+        with pytest.raises(TypeError, match="bytes-like"):
+            layer.push_back(5)
+        assert layer.pending == 0
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_a_message_that_is_refused(kind: Callable[[bytes], Buffer]) -> None:
+    pair = context_pair()
+    failing(pair.client.seal, kind(PLAINTEXT * 3000))
+    assert pair.server.unseal(pair.client.seal(PLAINTEXT)) == PLAINTEXT
+    pair.client.close()
+    failing(pair.client.seal, kind(PLAINTEXT))
 
 
 @pytest.fixture(params=[SASLSocket, ldap3._Socket])
@@ -68,6 +109,12 @@ def test_over_a_socket(lost: SASLSocket) -> None:
     failing(lost.sendall, PLAINTEXT, socket.MSG_OOB)
 
 
+@pytest.mark.parametrize("given", NO_BUFFERS, ids=["str", "list", "object"])
+def test_over_a_socket_what_is_no_buffer(lost: SASLSocket, given: Any) -> None:
+    failing(lost.sendall, given)
+    failing(lost.send, given)
+
+
 def test_through_a_file(lost: SASLSocket) -> None:
     with lost.makefile("wb", 0) as file:
         failing(file.write, PLAINTEXT)
@@ -83,6 +130,13 @@ async def test_over_a_stream(context: SecurityContext | None) -> None:
     await failing_later(stream.send, PLAINTEXT)
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("given", NO_BUFFERS, ids=["str", "list", "object"])
+async def test_over_a_stream_what_is_no_buffer(context: SecurityContext | None, given: Any) -> None:
+    here, _ = memory_stream_pair()
+    await failing_later(SASLStream(here, context).send, given)
+
+
 @pytest.mark.asyncio
 async def test_over_a_transport() -> None:
     here, there = socket.socketpair()
@@ -91,6 +145,9 @@ async def test_over_a_transport() -> None:
             asyncio.Protocol, sock=here
         )
         sealed = start_sasl(transport, protocol, context_pair().client)
+        for given in NO_BUFFERS:
+            failing(sealed.write, given)
+            failing(sealed.writelines, [PLAINTEXT, given])
         sealed.get_extra_info("sasl").close()
         failing(sealed.write, PLAINTEXT)
         failing(sealed.writelines, [PLAINTEXT])

@@ -118,8 +118,10 @@ class SASLTransport(asyncio.Transport):
 
     def writelines(self, list_of_data: Iterable[Buffer]) -> None:
         """Write them as one."""
-        list_of_data = [b"".join(list_of_data)]
-        self.write(list_of_data.pop())
+        try:
+            self.write(b"".join(list_of_data))
+        finally:
+            list_of_data = ()
 
     def write_eof(self) -> None:
         """Close the sending direction below; SASL has no message for it."""

@@ -99,7 +99,15 @@ GUARDS: list[tuple[str, Guard]] = [
     ),
     (
         G + "6_traceback_of_an_interrupt_holds_no_plaintext",
-        Guard(CONTEXT, "raise error.with_traceback(None)", "raise"),
+        Guard(CONTEXT, "raise error.with_traceback(None)  # noqa: B904 - it", "raise  # it"),
+    ),
+    (
+        G + "6_traceback_of_a_message_that_is_refused_holds_no_plaintext",
+        Guard(CONTEXT, 'message = b""  # neither', "pass  # neither"),
+    ),
+    (
+        G + "6_traceback_of_a_message_that_is_refused_holds_no_plaintext",
+        Guard(CONTEXT, "raise error.with_traceback(None)  # noqa: B904 - as", "raise  # as"),
     ),
     (
         G + "6_traceback_of_a_failed_send_holds_no_plaintext[auth-int-first frame]",
@@ -110,8 +118,12 @@ GUARDS: list[tuple[str, Guard]] = [
         Guard(LAYER, "frames.clear()", "pass"),
     ),
     (
-        G + "6_traceback_of_a_failed_send_holds_no_plaintext[rc4-second interrupted]",
+        G + "6_traceback_of_a_send_of_no_buffer_holds_no_plaintext",
         Guard(LAYER, "error.__traceback__ = None", "pass"),
+    ),
+    (
+        G + "6_traceback_of_a_send_of_no_buffer_holds_no_plaintext",
+        Guard(LAYER, 'data = b""  # as in', "pass  # as in"),
     ),
     (
         G + "6_traceback_of_a_second_writer_holds_no_plaintext",

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
 from traceback import extract_tb
+from typing import Any
 from weakref import ref
 
 import pytest
@@ -256,7 +257,7 @@ def test_g6_traceback_of_a_failure_holds_no_key_and_no_plaintext(protection: str
 
 
 def test_g6_traceback_of_an_interrupt_holds_no_plaintext() -> None:
-    """Guard: saslwrap/context.py: raise error.with_traceback(None)"""
+    """Guard: saslwrap/context.py: raise error.with_traceback(None) # noqa: B904 - it"""
     plaintext = b"plaintext that nobody may see"
     context = victim("rc4").context
 
@@ -267,6 +268,18 @@ def test_g6_traceback_of_an_interrupt_holds_no_plaintext() -> None:
     with pytest.raises(MemoryError) as caught:
         context.unseal(Forger("rc4").token(plaintext))
     assert plaintext not in list(buffers_in(caught.value.__traceback__))
+
+
+def test_g6_traceback_of_a_message_that_is_refused_holds_no_plaintext() -> None:
+    """Guard: saslwrap/context.py: message = b"" # neither
+    Guard: saslwrap/context.py: raise error.with_traceback(None) # noqa: B904 - as
+    """
+    context = victim("rc4").context
+    plaintext = b"plaintext that nobody may see" * 10_000
+    for message in (plaintext, bytearray(plaintext), memoryview(plaintext)):
+        with pytest.raises(UsageError, match="over the maximum message") as caught:
+            context.seal(message)
+        assert plaintext not in list(buffers_in(caught.value.__traceback__))
 
 
 def refuse() -> None:
@@ -292,7 +305,6 @@ def test_g6_traceback_of_a_failed_send_holds_no_plaintext(
 ) -> None:
     """Guard: saslwrap/layer.py: data = piece = token = b""
     Guard: saslwrap/layer.py: frames.clear()
-    Guard: saslwrap/layer.py: error.__traceback__ = None
     """
     plaintext = b"plaintext that nobody may see"
     client, _ = layer_pair(protection, server_maxbuf=64)
@@ -304,6 +316,18 @@ def test_g6_traceback_of_a_failed_send_holds_no_plaintext(
     for error in (caught.value, caught.value.__context__, again):
         traceback = error.__traceback__ if error else None
         assert not [b for b in buffers_in(traceback) if plaintext in b]
+
+
+def test_g6_traceback_of_a_send_of_no_buffer_holds_no_plaintext() -> None:
+    """Guard: saslwrap/layer.py: error.__traceback__ = None
+    Guard: saslwrap/layer.py: data = b"" # as in
+    """
+    given: Any = [b"plaintext that nobody may see"]
+    layer = layer_pair("rc4").client
+    for call in (layer.send_data, layer.batches):
+        with pytest.raises(TypeError, match="bytes-like") as caught:
+            call(given)
+        assert given[0] not in list(buffers_in(caught.value.__traceback__))
 
 
 def test_g6_traceback_of_a_second_writer_holds_no_plaintext() -> None:
