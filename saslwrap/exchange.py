@@ -40,6 +40,7 @@ from saslwrap.errors import (
     UnacceptableSuccessError,
     UsageError,
     half_made_too,
+    require_kind,
 )
 from saslwrap.mechanism import Mechanism, require_name
 from saslwrap.properties import ChannelInfo
@@ -181,8 +182,9 @@ class Exchange(ABC):
     def bind_channel(self, info: ChannelInfo) -> None:
         """Learn about the channel below, for the mechanism. Drivers call it before `advance`.
 
-        :raises UsageError: the mechanism was used before
+        :raises UsageError: the mechanism was used before, or it is no `ChannelInfo`
         """
+        require_kind("info", info, ChannelInfo)
         self._channel = info
         if self._mechanism is not None:
             self._mechanism.bind_channel(info)

@@ -22,6 +22,7 @@ from saslwrap.errors import (
     UsageError,
     half_made_too,
     require_kind,
+    require_number,
 )
 from saslwrap.properties import ChannelInfo, SecurityProperties
 
@@ -84,8 +85,9 @@ class Mechanism(ABC):
     def bind_channel(self, info: ChannelInfo) -> None:
         """Learn about the channel below. Drivers call it before the first step.
 
-        :raises UsageError: after the first step
+        :raises UsageError: after the first step, or for what is no `ChannelInfo`
         """
+        require_kind("info", info, ChannelInfo)
         if self._started:
             raise UsageError("a mechanism is used once, and this one has begun: make a new one")
         self._channel = info
@@ -194,12 +196,14 @@ def choose_mechanism(
     :param properties: what the login has to give; None takes each candidate at its own, a class at
         the default
     :param external_ssf: what the channel below gives, as in `ChannelInfo`
-    :raises UsageError: `offered` is a single string
+    :raises UsageError: an argument of another kind: a single string or mechanism, names in octets
     :raises NegotiationError: none fits; the text names what was offered and what was wanted
     """
     if isinstance(offered, str):
         raise UsageError("offered takes several names: offered.split(), perhaps")
-    offered, candidates = list(offered), list(candidates)
+    offered, candidates = _names_in(offered), _mechanisms_in(candidates)
+    require_kind("properties", properties, SecurityProperties | None, "SecurityProperties or None")
+    require_number("external_ssf", external_ssf, 0)
     names = {name.upper() for name in offered}
     reachable = [
         (ssf, candidate)
@@ -218,6 +222,23 @@ def choose_mechanism(
         f"the server offers {_shown(offered) or 'no mechanism'}; wanted: {wanted or 'none'}. "
         "Add a mechanism, change min_ssf or max_ssf if that is safe here, or connect with TLS"
     )
+
+
+def _names_in(offered: Iterable[str]) -> list[str]:
+    require_kind("offered", offered, Iterable, "a list of names")
+    names = list(offered)
+    for name in names:
+        require_kind("a name of offered", name, str)
+    return names
+
+
+def _mechanisms_in(candidates: Iterable[C]) -> list[C]:
+    require_kind("candidates", candidates, Iterable, "a list of mechanisms, or of their classes")
+    mechanisms = list(candidates)
+    for one in mechanisms:
+        if not (isinstance(one, type) and issubclass(one, ClientMechanism)):
+            require_kind("a candidate", one, ClientMechanism, "a client's mechanism, or its class")
+    return mechanisms
 
 
 def _shown(names: Iterable[str]) -> str:

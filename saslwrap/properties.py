@@ -95,10 +95,15 @@ class ChannelInfo:
     :param external_ssf: bits of TLS's cipher, 0 without TLS
     :param tls_server_end_point: the hash of the server's certificate (RFC 5929 section 4.1),
         where it is known
+    :raises UsageError: for a value of another kind, or below 0
     """
 
     external_ssf: int = 0
     tls_server_end_point: bytes | None = None
+
+    def __post_init__(self) -> None:
+        require_number("external_ssf", self.external_ssf, 0)
+        require_kind("tls_server_end_point", self.tls_server_end_point, bytes | None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,6 +223,13 @@ def test_the_channel_reaches_the_mechanism() -> None:
     assert mechanism._channel == info
 
 
+@pytest.mark.parametrize("mechanism", [ToyMechanism(), None], ids=["known", "chosen later"])
+def test_the_channel_is_told_by_its_own_kind(mechanism: ToyMechanism | None) -> None:
+    info: Any = None
+    with pytest.raises(UsageError, match=r"^info is ChannelInfo, not NoneType$"):
+        ToyExchange(mechanism).bind_channel(info)
+
+
 @pytest.mark.parametrize("info", [ChannelInfo(128), None])
 def test_the_channel_reaches_a_mechanism_that_is_chosen_later(info: ChannelInfo | None) -> None:
     exchange, mechanism = ToyExchange(None), ToyMechanism(b"x")

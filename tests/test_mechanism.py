@@ -197,6 +197,14 @@ def test_a_failed_first_step_is_a_step_too() -> None:
         mechanism.bind_channel(ChannelInfo())
 
 
+@pytest.mark.parametrize("info", [None, 256, ChannelInfo])
+def test_the_channel_is_told_by_its_own_kind(info: Any) -> None:
+    mechanism = ToyMechanism(b"x")
+    with pytest.raises(UsageError, match=r"^info is ChannelInfo, not "):
+        mechanism.bind_channel(info)
+    mechanism.bind_channel(ChannelInfo())
+
+
 @pytest.mark.parametrize("kind", [ClientMechanism, ServerMechanism])
 def test_a_mechanism_has_to_be_written(kind: type) -> None:
     with pytest.raises(TypeError, match="abstract"):
@@ -296,6 +304,32 @@ def test_no_mechanism_that_was_not_offered_or_cannot_reach_it_is_chosen() -> Non
 def test_one_string_is_not_a_list_of_names() -> None:
     with pytest.raises(UsageError, match=r"offered\.split\(\)"):
         choose_mechanism("DIGEST-MD5", [WEAKER])
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"offered": None}, "^offered is a list of names, not NoneType$"),
+        ({"offered": [b"DIGEST-MD5"]}, "^a name of offered is str, not bytes$"),
+        ({"offered": b"PLAIN DIGEST-MD5"}, "^a name of offered is str, not int$"),
+        ({"candidates": WEAKER}, "^candidates is a list of .*, not the class Chosen$"),
+        ({"candidates": WEAKER()}, "^candidates is a list of .*, not Chosen$"),
+        ({"candidates": ["DIGEST-MD5"]}, "^a candidate is a client's .*, not str$"),
+        (
+            {"candidates": [WEAKER, ServerMechanism]},
+            "^a candidate .*, not the class Server",
+        ),
+        ({"candidates": [lambda: WEAKER()]}, "^a candidate is .*, not function$"),
+        ({"properties": {}}, "^properties is SecurityProperties or None, not dict$"),
+        ({"external_ssf": True}, "^external_ssf is a whole number from 0, not bool$"),
+        ({"external_ssf": -1}, "^external_ssf is a whole number from 0, not -1$"),
+        ({"external_ssf": None}, "^external_ssf is a whole number from 0, not NoneType$"),
+    ],
+)
+def test_what_cannot_be_chosen_from_is_refused(changes: dict[str, Any], text: str) -> None:
+    arguments: dict[str, Any] = {"offered": EVERY, "candidates": [WEAKER]}
+    with pytest.raises(UsageError, match=text):
+        choose_mechanism(**arguments | changes)
 
 
 def test_nothing_offered_and_nothing_wanted_is_said() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -115,6 +116,22 @@ def test_a_list_of_ciphers_becomes_a_tuple() -> None:
     properties = SecurityProperties(ciphers=names)
     names.append("des")
     assert properties.ciphers == ("3des", "rc4")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"external_ssf": None}, "^external_ssf is a whole number from 0, not NoneType$"),
+        ({"external_ssf": math.nan}, "^external_ssf is a whole number from 0, not float$"),
+        ({"external_ssf": "256"}, "^external_ssf is .*, not str$"),
+        ({"external_ssf": True}, "^external_ssf is .*, not bool$"),
+        ({"external_ssf": -1}, "^external_ssf is .*, not -1$"),
+        ({"tls_server_end_point": "hash"}, "^tls_server_end_point is .*, not str$"),
+    ],
+)
+def test_what_is_no_channel_is_refused_when_given(arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        ChannelInfo(**arguments)
 
 
 @pytest.mark.parametrize(
