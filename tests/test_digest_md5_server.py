@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -283,6 +284,21 @@ async def a_coroutine_function(username: str, realm: str) -> str | None:
     """No `get_secret`: who called it would get a coroutine, which is no None."""
 
 
+class AsyncStore:
+    """No `get_secret` either."""
+
+    async def __call__(self, username: str, realm: str) -> str | None:
+        return await a_coroutine_function(username, realm)
+
+
+def test_an_object_may_be_the_store() -> None:
+    class Store:
+        def __call__(self, username: str, realm: str) -> str:
+            return LOGIN.password
+
+    assert asked(get_secret=Store()).complete
+
+
 @pytest.mark.parametrize("may_block", [False, True])
 def test_a_slow_store_is_announced(may_block: bool) -> None:
     assert make(may_block=may_block).may_block is may_block
@@ -306,6 +322,9 @@ def test_a_slow_store_is_announced(may_block: bool) -> None:
         ({"generate_nonce": "abc"}, "generate_nonce is a function, not str"),
         ({"get_secret": "s3cret"}, "get_secret is a plain function"),
         ({"get_secret": a_coroutine_function}, "get_secret is a plain function"),
+        ({"get_secret": partial(a_coroutine_function, "alice")}, "get_secret is a plain function"),
+        ({"get_secret": AsyncStore()}, "run_coroutine_threadsafe under saslwrap.asyncio"),
+        ({"get_secret": AsyncStore().__call__}, "get_secret is a plain function"),
     ],
 )
 def test_what_cannot_be_offered_is_refused_when_given(changes: dict[str, Any], text: str) -> None:

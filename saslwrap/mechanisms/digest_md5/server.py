@@ -53,12 +53,17 @@ def _random_nonce() -> str:
     return secrets.token_urlsafe(24)
 
 
+def _is_async(function: Callable[..., object]) -> bool:
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+
+
 class DigestMD5Server(ServerMechanism):
     """Let clients log in that know a password.
 
     :param get_secret: takes username and realm, gives the password, a `DigestMD5Secret`, or None
         for an unknown user. A plain function; a slow one goes with `may_block=True` and runs in a
-        worker thread, from where `anyio.from_thread.run` reaches an async store
+        worker thread, from where an async store is reached: by `anyio.from_thread.run` under
+        `saslwrap.anyio`, by `asyncio.run_coroutine_threadsafe` under `saslwrap.asyncio`
     :param service: IANA service name, `"ldap"`; the client's digest-uri must have it
     :param host: our name; the client's digest-uri must have it, in any case
     :param realms: what the challenge offers; the client's must be among them. With none, the
@@ -92,10 +97,11 @@ class DigestMD5Server(ServerMechanism):
     ) -> None:
         super().__init__()
         require_md5()
-        if not callable(get_secret) or inspect.iscoroutinefunction(get_secret):
+        if not callable(get_secret) or _is_async(get_secret):
             raise UsageError(
                 "get_secret is a plain function; with may_block=True it runs in a thread, from "
-                "where anyio.from_thread.run reaches an async store"
+                "where an async store is reached: by anyio.from_thread.run under saslwrap.anyio, "
+                "by asyncio.run_coroutine_threadsafe under saslwrap.asyncio"
             )
         if isinstance(realms, str):
             raise UsageError(f"realms takes several names: realms=[{realms!r}]")
