@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import enum
+import inspect
+from collections.abc import Callable
 from math import inf
 from typing import Any, Self, get_args
 
@@ -209,3 +211,24 @@ def require_number(
     require_kind(name, value, kind, wanted)
     if not least <= value <= most:
         raise UsageError(f"{name} is {wanted}, not {value}")
+
+
+def require_maker(name: str, make: Any, wanted: str, example: str) -> None:
+    """Refuse what cannot be called without arguments to make a thing at once.
+
+    :param wanted: the function in words: "a function that makes one"
+    :param example: such a function, for one that needs arguments
+    :raises UsageError: it is no function, an async one, or one that needs arguments
+    """
+    require_kind(name, make, Callable, wanted)
+    if inspect.iscoroutinefunction(make) or inspect.iscoroutinefunction(type(make).__call__):
+        raise UsageError(f"{name} is {wanted}, not an async one")
+    try:
+        inspect.signature(make).bind()
+    except TypeError:
+        raise UsageError(
+            f"{name} is called without arguments, and cannot be; give it those that it needs: "
+            f"{example}"
+        ) from None
+    except ValueError:  # of some that are written in C nobody knows
+        pass

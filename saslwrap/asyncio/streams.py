@@ -19,11 +19,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, TypeAlias, cast
 
+from saslwrap._serving import check_serving
 from saslwrap.asyncio.drive import drive
 from saslwrap.asyncio.reader import SASLStreamReader, ended, take
 from saslwrap.asyncio.transport import SASLTransport, slide_under
 from saslwrap.context import Buffer, SecurityContext
-from saslwrap.errors import SASLError
+from saslwrap.errors import SASLError, require_kind, require_number
 from saslwrap.exchange import Exchange, check_kind
 from saslwrap.mechanisms.channel_binding import channel_info
 
@@ -32,6 +33,7 @@ __all__ = ["authenticate_streams", "open_connection", "start_sasl_streams", "sta
 logger: Final = logging.getLogger(__name__)
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+ErrorHandler: TypeAlias = Callable[[Exception, asyncio.StreamWriter], Awaitable[None] | None]
 
 #: The default of asyncio's own streams, in octets.
 LIMIT = 65536
@@ -53,8 +55,9 @@ async def start_sasl_streams(
     :param received: octets that were read from `reader` past the login's end: ciphertext
     :param limit: of the new reader, as in `asyncio.open_connection`
     :raises UsageError: the transport is closing, has a layer already, or has plaintext queued; the
-        context is closed, or has a layer already
+        context is closed, or has a layer already; the limit is no number from 1
     """
+    _check_limit(limit)
     return await _slide_under(reader, writer, context, received, limit)
 
 
@@ -111,14 +114,16 @@ async def authenticate_streams(
 
     :param exchange: how the application protocol carries the login, such as `LDAPBind(mechanism)`
     :param received: octets of the login that were read from `reader` already
-    :param limit: of the new reader
+    :param limit: of the new reader, in octets
     :raises AuthenticationError: the login was refused, or the peer did not prove itself
     :raises NegotiationError: policy and offer do not meet
     :raises ProtocolError: the peer broke the protocol, or closed the connection
-    :raises UsageError: the exchange, or its mechanism, was used before
+    :raises UsageError: the exchange, or its mechanism, was used before; the limit is no
+        number from 1
     :raises OSError: the transport broke
     """
     check_kind(exchange, Exchange)
+    _check_limit(limit)
     exchange.begin(received)
     try:
         exchange.bind_channel(channel_info(writer.get_extra_info("ssl_object")))
@@ -134,6 +139,10 @@ async def authenticate_streams(
             exchange.abandon()
             writer.transport.abort()
         raise
+
+
+def _check_limit(limit: int) -> None:
+    require_number("limit", limit, 1)
 
 
 async def _log_in(
@@ -193,10 +202,13 @@ async def open_connection(
     """Connect and log in: `asyncio.open_connection` with a login. A failed one closes.
 
     :param exchange: how the application protocol carries the login
+    :param limit: of the reader, in octets
     :param options: as `loop.create_connection` takes them
     :raises SASLError: as `authenticate_streams`
     :raises OSError: the connection cannot be made
     """
+    check_kind(exchange, Exchange)
+    _check_limit(limit)
     reader, writer = await asyncio.open_connection(host, port, limit=limit, **options)
     try:
         return await authenticate_streams(reader, writer, exchange, limit=limit)
@@ -205,7 +217,7 @@ async def open_connection(
         raise
 
 
-async def _log_error(error: Exception, writer: asyncio.StreamWriter) -> None:
+def _log_error(error: Exception, writer: asyncio.StreamWriter) -> None:
     peer: object = "a peer"
     with suppress(AttributeError):  # uvloop, of one that was gone before it was accepted
         peer = writer.get_extra_info("peername")
@@ -221,8 +233,8 @@ async def start_server(
     port: int | None = None,
     *,
     make_exchange: Callable[[], Exchange],
-    authenticate_timeout: float = 30,
-    handle_error: Callable[[Exception, asyncio.StreamWriter], Awaitable[None]] = _log_error,
+    authenticate_timeout: float | None = 30,
+    handle_error: ErrorHandler | None = None,
     pass_exchange: bool = False,
     limit: int = LIMIT,
     **options: Any,
@@ -233,11 +245,17 @@ async def start_server(
     :param make_exchange: makes the server's exchange of one login
     :param pass_exchange: whether `client_connected_cb` gets the exchange too, as its third
         argument: it knows who logged in, `authcid` and `authzid`
-    :param authenticate_timeout: seconds that a login may take
+    :param authenticate_timeout: seconds that a login may take, None for no limit
     :param handle_error: called with the exception of a failed login and its writer, which is closed
-        afterwards; logs it, unless given
+        afterwards; a plain function or an async one. Without it the failure is logged
+    :param limit: of the readers, in octets
     :param options: as `loop.create_server` takes them
+    :raises UsageError: one of these is of another kind, or out of its range
+    :raises OSError: the address cannot be listened at
     """
+    require_kind("client_connected_cb", client_connected_cb, Callable, "a function")
+    check_serving(make_exchange, authenticate_timeout, handle_error)
+    _check_limit(limit)
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -246,14 +264,18 @@ async def start_server(
                 streams = await authenticate_streams(reader, writer, exchange, limit=limit)
         except Exception as error:
             try:
-                await handle_error(error, writer)
+                await _call(handle_error or _log_error, error, writer)
             finally:
                 writer.transport.abort()
             return
         arguments = (*streams, exchange) if pass_exchange else streams
         del exchange  # the login, with all that it took: the connection may last for days
-        served = client_connected_cb(*arguments)
-        if inspect.isawaitable(served):
-            await served
+        await _call(client_connected_cb, *arguments)
 
     return await asyncio.start_server(connected, host, port, limit=limit, **options)
+
+
+async def _call(function: Callable[..., Any], *arguments: object) -> None:
+    """Call what may be a plain function or an async one."""
+    if inspect.isawaitable(result := function(*arguments)):
+        await result
