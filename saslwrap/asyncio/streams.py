@@ -6,6 +6,7 @@ What makes it harder than it looks, and what is done about each:
     which gives all it holds at once; that goes into the layer before anything else does.
 *   An old writer that is collected closes its transport. The old pair is kept alive for as long as
     the transport is.
+*   An old writer that is written to would send in clear. It is retired: see `writer`.
 *   `old_writer.wait_closed()` waits for its protocol to hear of the connection's end. The old
     protocol is told, after the new one.
 """
@@ -21,10 +22,11 @@ from typing import Any, Final, TypeAlias, cast
 
 from saslwrap._serving import check_serving
 from saslwrap.asyncio.drive import drive
-from saslwrap.asyncio.reader import SASLStreamReader, ended, take
-from saslwrap.asyncio.transport import SASLTransport, slide_under
+from saslwrap.asyncio.reader import SASLStreamReader, ended, is_awaited, take
+from saslwrap.asyncio.transport import SASLTransport, has_layer, slide_under
+from saslwrap.asyncio.writer import SASLStreamWriter, retire
 from saslwrap.context import Buffer, SecurityContext
-from saslwrap.errors import SASLError, require_kind, require_number
+from saslwrap.errors import ContextBusyError, SASLError, UsageError, require_kind, require_number
 from saslwrap.exchange import Exchange, check_kind
 from saslwrap.mechanisms.channel_binding import channel_info
 
@@ -49,8 +51,10 @@ async def start_sasl_streams(
 ) -> Streams:
     """Put a security layer under a pair of streams and return the pair to go on with.
 
-    The old pair is at its end: nothing comes from its reader, and its writer is not to be written
-    to, but its `wait_closed` works. What the reader had read ahead is not lost: it is the layer's.
+    The old pair is at its end: nothing comes from its reader, and whatever would send by its writer
+    is a `UsageError`, but its `close` and `wait_closed` work. The transport below is not guarded:
+    what is written to that, by `writer.transport` of the old pair too, goes out in clear. What the
+    reader had read ahead is not lost: it is the layer's.
 
     :param received: octets that were read from `reader` past the login's end: ciphertext
     :param limit: of the new reader, as in `asyncio.open_connection`
@@ -78,6 +82,7 @@ async def _slide_under(
     protocol = asyncio.StreamReaderProtocol(new_reader, loop=loop)
     transport = cast("asyncio.Transport", writer.transport)  # which typeshed tells half of
     sealed = slide_under(transport, protocol, context, received, queue_is_ours=queue_is_ours)
+    retire(writer, sealed)
     wire = sealed._wire
     sealed.pause_reading()
     wire.former.append(former)
@@ -92,7 +97,7 @@ async def _slide_under(
         reader.feed_eof()
         wire.layer.receive_data(await reader.read())
     sealed.resume_reading()
-    return new_reader, asyncio.StreamWriter(sealed, protocol, new_reader, loop)
+    return new_reader, SASLStreamWriter(sealed, protocol, new_reader, loop)
 
 
 async def authenticate_streams(
@@ -106,7 +111,8 @@ async def authenticate_streams(
     """Log in, or be logged in to, over a pair of streams; return the pair to go on with.
 
     It is the same pair if the login brought no layer, and on a sealed pair, where the login travels
-    under the layer in force and the new layer replaces it (a rebind).
+    under the layer in force and the new layer replaces it (a rebind). Otherwise the old pair is at
+    its end, as after `start_sasl_streams`.
 
     After a login that was refused in good form the pair is usable, in its previous layer. After
     anything else its transport is aborted: a peer that broke the protocol or did not prove itself,
@@ -118,12 +124,14 @@ async def authenticate_streams(
     :raises AuthenticationError: the login was refused, or the peer did not prove itself
     :raises NegotiationError: policy and offer do not meet
     :raises ProtocolError: the peer broke the protocol, or closed the connection
-    :raises UsageError: the exchange, or its mechanism, was used before; the limit is no
-        number from 1
+    :raises UsageError: the exchange, or its mechanism, was used before; the pair is below a layer,
+        a login having returned another one to go on with; the limit is no number from 1
+    :raises ContextBusyError: another task waits for `reader`
     :raises OSError: the transport broke
     """
     check_kind(exchange, Exchange)
     _check_limit(limit)
+    _check_free(reader, writer)
     exchange.begin(received)
     try:
         exchange.bind_channel(channel_info(writer.get_extra_info("ssl_object")))
@@ -143,6 +151,15 @@ async def authenticate_streams(
 
 def _check_limit(limit: int) -> None:
     require_number("limit", limit, 1)
+
+
+def _check_free(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Refuse a pair over which a login could only break the connection."""
+    transport = writer.transport
+    if has_layer(transport) and not isinstance(transport, SASLTransport):
+        raise UsageError("the pair is below a security layer; go on with the one that was returned")
+    if is_awaited(reader):
+        raise ContextBusyError("another task waits for this reader; log in when it is done")
 
 
 async def _log_in(
