@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import enum
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from math import inf
@@ -230,3 +231,26 @@ def half_made_too(describe: Callable[[T], str]) -> Callable[[T], str]:
             return f"<{type(self).__name__} half made>"
 
     return describing
+
+
+def require_maker(name: str, make: Any, wanted: str, example: str) -> None:
+    """Refuse what cannot be called without arguments to make a thing at once.
+
+    :param wanted: the function in words: "a function that makes one"
+    :param example: such a function, for one that needs arguments
+    :raises UsageError: it is no function, an async one, an abstract class, or it needs arguments
+    """
+    require_kind(name, make, Callable, wanted)
+    if inspect.iscoroutinefunction(make) or inspect.iscoroutinefunction(type(make).__call__):
+        raise UsageError(f"{name} is {wanted}, not an async one")
+    if inspect.isabstract(make):
+        raise UsageError(f"{name} is {wanted}, not an abstract class")
+    try:
+        inspect.signature(make).bind()
+    except TypeError:
+        raise UsageError(
+            f"{name} is called without arguments, and cannot be; give it those that it needs: "
+            f"{example}"
+        ) from None
+    except ValueError:  # of some that are written in C nobody knows
+        pass

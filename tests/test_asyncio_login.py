@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -248,6 +249,21 @@ async def test_what_follows_under_the_layer() -> None:
         above = await task
     assert isinstance(above, SASLTransport)
     await protocol.got(b"rest")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, asyncio.Protocol, asyncio.DatagramProtocol(), asyncio.BufferedProtocol()],
+    ids=["None", "a class", "datagrams", "buffered"],
+)
+async def test_what_is_no_protocol_is_refused_before_the_login(given: Any) -> None:
+    transport, streams = await plain()
+    streams[1].write_eof()  # a login that begins all the same ends at once
+    former, exchange = transport.get_protocol(), login()
+    with pytest.raises(UsageError, match=r"protocol is an asyncio\.Protocol, not"):
+        await authenticate_transport(transport, given, exchange)
+    assert transport.get_protocol() is former
+    exchange.begin(b"")  # it is unused
 
 
 async def test_a_transport_that_has_a_layer_or_is_closing() -> None:

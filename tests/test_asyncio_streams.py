@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from saslwrap.asyncio import start_sasl, start_sasl_streams
+from saslwrap.asyncio.reader import is_awaited
 from saslwrap.errors import IntegrityError, ProtocolError, TruncatedStreamError, UsageError
 from saslwrap.testing import context_pair
 from tests.asyncio_streams import arrived, both, sealed_streams, talk, within
@@ -318,7 +319,7 @@ async def test_a_reader_at_a_clean_end_is_as_asyncios() -> None:
             await within(read)
 
 
-async def test_asyncio_still_has_the_private_attribute_that_we_use() -> None:
+async def test_asyncio_still_has_the_private_attribute_that_tells_an_end() -> None:
     """`StreamReader._eof` alone tells an end that was fed from one that was not."""
     reader = asyncio.StreamReader()
     reader.feed_data(b"x")
@@ -326,6 +327,17 @@ async def test_asyncio_still_has_the_private_attribute_that_we_use() -> None:
     reader.feed_eof()
     assert reader._eof is True  # type: ignore[attr-defined]
     assert not reader.at_eof()
+
+
+async def test_asyncio_still_has_the_private_attribute_that_tells_a_task_that_waits() -> None:
+    reader = asyncio.StreamReader()
+    assert not is_awaited(reader)
+    waiting = asyncio.create_task(reader.readline())
+    await turns()
+    assert is_awaited(reader)
+    reader.feed_data(b"\n")
+    assert await waiting == b"\n"
+    assert not is_awaited(reader)
 
 
 async def test_a_protocol_below_streams_is_upgraded_too() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from saslwrap.errors import (
     AuthenticationError,
+    ContextBusyError,
     MutualAuthenticationError,
     NegotiationError,
     ProtocolError,
@@ -179,12 +180,35 @@ async def test_a_cancelled_login_aborts_the_transport() -> None:
     assert await within(server[0].read()) == b""
 
 
-async def test_a_reader_that_another_task_reads_from_aborts_the_login() -> None:
-    client, _ = await stream_pair()
-    rival = asyncio.create_task(client[0].read())
+@pytest.mark.parametrize("under_a_layer", [False, True])
+async def test_a_reader_that_another_task_reads_from_is_refused_unharmed(
+    under_a_layer: bool,
+) -> None:
+    client, server = await stream_pair()
+    if under_a_layer:
+        client, server = await logged_in(client, server, "3des")
+    rival = asyncio.create_task(client[0].readexactly(5))
     await turns()
-    with pytest.raises(RuntimeError, match="another coroutine"):
+    with pytest.raises(ContextBusyError, match="another task waits for this reader"):
         await within(log_in(*client, LDAPBind(wrong_password())))
+    server[1].write(b"hello")
+    assert await within(rival) == b"hello"
+    await talk(client, server)
+    await logged_in(client, server, "rc4")
+
+
+async def test_a_task_that_reads_while_a_login_is_under_way_aborts_it() -> None:
+    client, _ = await stream_pair()
+
+    class Slow(DigestMD5Client):
+        may_block = True  # in a thread, so that nobody reads meanwhile
+
+    slow = Slow(USERNAME, PASSWORD, service="ldap", host=HOST)
+    login = asyncio.create_task(log_in(*client, LDAPBind(slow)))
+    await asyncio.sleep(0)
+    rival = asyncio.create_task(client[0].read())
+    with pytest.raises(RuntimeError, match="another coroutine"):
+        await within(login)
     assert client[1].is_closing()
     assert await within(rival) == b""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -249,6 +250,22 @@ async def test_queued_plaintext_is_refused_until_it_is_sent(
     start_sasl(transport, Recorder(), contexts.client).write(b"sealed")
     assert await reading == bytes(written)
     assert await Peer(streams, contexts.server).receive(6) == b"sealed"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, asyncio.Protocol, asyncio.DatagramProtocol(), Recorder],
+    ids=["None", "a class", "datagrams", "another class"],
+)
+async def test_what_takes_no_data_is_refused_and_nothing_is_done(given: Any) -> None:
+    transport, streams = await plain()
+    former, context = transport.get_protocol(), context_pair().client
+    with pytest.raises(UsageError, match=r"protocol is an asyncio\.Protocol or an asyncio\.Buff"):
+        start_sasl(transport, given, context)
+    assert transport.get_protocol() is former
+    context.claim()  # nobody has it yet
+    transport.write(b"in clear")
+    assert await streams[0].readexactly(8) == b"in clear"
 
 
 async def test_a_second_layer_is_refused() -> None:

@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -279,3 +280,41 @@ def test_a_number_in_its_range_is_taken_and_so_are_its_ends() -> None:
         errors.require_number("bit", value, 0, 7)
     for seconds in (0, 0.5, math.inf):
         errors.require_number("seconds", seconds, 0, kind=int | float)
+
+
+async def make_later() -> None:
+    raise AssertionError
+
+
+class MakesLater:
+    async def __call__(self) -> None:
+        raise AssertionError
+
+
+class Needy:
+    def __init__(self, argument: object) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (None, "make is a function, not NoneType"),
+        (5, "make is a function, not int"),
+        (make_later, "make is a function, not an async one"),
+        (MakesLater(), "make is a function, not an async one"),
+        (Needy, "make is called without arguments, and cannot be; .* needs: lambda: 5"),
+        (lambda argument: argument, "make is called without arguments, and cannot be; .*"),
+    ],
+)
+def test_what_makes_nothing_at_once_is_refused_uncalled(given: object, complaint: str) -> None:
+    with pytest.raises(UsageError, match=f"^{complaint}$"):
+        errors.require_maker("make", given, "a function", "lambda: 5")
+
+
+def test_what_makes_something_is_taken_uncalled() -> None:
+    def fail(argument: int = 5, *rest: int) -> None:
+        raise AssertionError
+
+    for make in (fail, partial(Needy, 5), dict, MakesLater):
+        errors.require_maker("make", make, "a function", "lambda: 5")

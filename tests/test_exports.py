@@ -19,7 +19,13 @@ MODULES = sorted(file.relative_to(SOURCE).as_posix() for file in SOURCE.rglob("*
 
 #: Classes and functions that the files of the package share, without a promise to anyone else.
 INTERNAL = {
-    "errors.py": {"half_made_too", "one_line", "require_kind", "require_number"},
+    "errors.py": {
+        "half_made_too",
+        "one_line",
+        "require_kind",
+        "require_maker",
+        "require_number",
+    },
     "context.py": {"InPlaceSealer", "InPlaceUnsealer", "Sealer", "Unsealer", "octets"},
     "mechanism.py": {"Mechanism"},
     "exchange.py": {"check_kind"},

@@ -27,6 +27,7 @@ FLOORS = [
     ("layer.py", 2),
     ("mechanism.py", 2),
     ("exchange.py", 2),
+    ("_serving.py", 2),
     ("mechanisms/*", 3),
     ("protocols/*", 3),
     ("__init__.py", 3),

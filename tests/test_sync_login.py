@@ -6,6 +6,7 @@ import imaplib
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from traceback import TracebackException
 from typing import Any, TypeAlias
 
 import pytest
@@ -173,6 +174,27 @@ def test_a_login_that_times_out_closes(sockets: Sockets) -> None:
     with pytest.raises(TimeoutError):
         authenticate_socket(sockets[0], LDAPBind(wrong_password()))
     assert sockets[0].fileno() == -1
+
+
+@pytest.mark.parametrize("given", [None, "socket", 5])
+def test_what_is_no_socket_is_refused(given: Any) -> None:
+    exchange = LDAPBind(wrong_password())
+    with pytest.raises(UsageError, match="sock is a connected socket, not") as caught:
+        authenticate_socket(given, exchange)
+    TracebackException.from_exception(caught.value, capture_locals=True)  # which calls reprs
+    exchange.begin(b"")  # it is unused
+
+
+def test_a_socket_that_does_not_wait_is_refused_before_a_word_is_said(
+    sockets: Sockets, pool: ThreadPoolExecutor
+) -> None:
+    sockets[0].setblocking(False)
+    exchange = LDAPBind(wrong_password())
+    with pytest.raises(UsageError, match=r"settimeout\(\) first"):
+        authenticate_socket(sockets[0], exchange)
+    exchange.begin(b"")
+    sockets[0].settimeout(PATIENCE)
+    talk(*logged_in(pool, sockets, "rc4"))
 
 
 def test_a_login_that_is_interrupted_closes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -12,12 +13,14 @@ from anyio.abc import (
     AnyByteStreamConnectable,
     ByteStreamConnectable,
     Listener,
+    ObjectStreamConnectable,
     SocketAttribute,
     TaskGroup,
 )
 
+from saslwrap._serving import check_maker, check_serving
 from saslwrap.anyio.stream import SASLStream, authenticate, close_at_once
-from saslwrap.errors import SASLError
+from saslwrap.errors import SASLError, require_kind
 from saslwrap.exchange import Exchange
 
 __all__ = ["SASLConnectable", "SASLListener"]
@@ -30,11 +33,15 @@ class SASLConnectable(ByteStreamConnectable):
 
     :param connectable: how to connect
     :param make_exchange: makes the exchange of one login
+    :raises UsageError: it does not, or the other one does not connect
     """
 
     def __init__(
         self, connectable: AnyByteStreamConnectable, make_exchange: Callable[[], Exchange]
     ) -> None:
+        kinds = ByteStreamConnectable, ObjectStreamConnectable
+        require_kind("connectable", connectable, kinds, "a connectable of anyio")
+        check_maker(make_exchange)
         self.connectable = connectable
         self.make_exchange = make_exchange
 
@@ -71,9 +78,11 @@ class SASLListener(Listener[SASLStream]):
 
     :param listener: accepts the connections
     :param make_exchange: makes the server's exchange of one login
-    :param authenticate_timeout: seconds that a login may take
+    :param authenticate_timeout: seconds that a login may take, None for no limit
     :param handle_error: called with the exception of a failed login and its stream, which is closed
-        afterwards, if it is not yet; without it the failure is logged
+        afterwards, if it is not yet; a plain function or an async one. Without it the failure is
+        logged
+    :raises UsageError: one of these is of another kind
     """
 
     def __init__(
@@ -81,9 +90,11 @@ class SASLListener(Listener[SASLStream]):
         listener: Listener[Any],
         make_exchange: Callable[[], Exchange],
         *,
-        authenticate_timeout: float = 30,
-        handle_error: Callable[[Exception, AnyByteStream], Awaitable[None]] | None = None,
+        authenticate_timeout: float | None = 30,
+        handle_error: Callable[[Exception, AnyByteStream], Awaitable[None] | None] | None = None,
     ) -> None:
+        require_kind("listener", listener, Listener, "a listener of anyio")
+        check_serving(make_exchange, authenticate_timeout, handle_error)
         self.listener = listener
         self.make_exchange = make_exchange
         self.authenticate_timeout = authenticate_timeout
@@ -103,8 +114,8 @@ class SASLListener(Listener[SASLStream]):
                 try:
                     if self.handle_error is None:
                         _log_error(error, peer)
-                    else:
-                        await self.handle_error(error, transport)
+                    elif inspect.isawaitable(handling := self.handle_error(error, transport)):
+                        await handling
                 finally:
                     await close_at_once(transport)
             except BaseException:

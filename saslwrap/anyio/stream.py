@@ -352,7 +352,8 @@ async def authenticate(
     After a login that was refused in good form `transport` is usable, in its previous layer
     (`exchange.trailing_data` has what was read past the refusal from a plain transport). After
     anything else it is closed: a peer that broke the protocol or did not prove itself, a
-    cancellation, a time-out.
+    cancellation, a time-out. A step that blocks is left to its thread then, which on asyncio and
+    uvloop the interpreter waits for when it exits (`saslwrap.asyncio` and trio do not).
 
     :param exchange: how the application protocol carries the login, such as `LDAPBind(mechanism)`
     :param received: octets of the login that were read from `transport` already

@@ -18,7 +18,7 @@ from typing import Final
 from saslwrap.asyncio.drive import drive
 from saslwrap.asyncio.transport import has_layer, slide_under
 from saslwrap.context import Buffer
-from saslwrap.errors import UsageError
+from saslwrap.errors import UsageError, require_kind
 from saslwrap.exchange import Exchange, check_kind
 from saslwrap.mechanisms.channel_binding import channel_info
 
@@ -34,7 +34,8 @@ async def authenticate_transport(
 ) -> asyncio.Transport:
     """Log in over a transport that a protocol has; give the transport for it to go on with.
 
-    That is a `SASLTransport`, or the same one if the login brought no layer. The protocol hears of
+    That is a `SASLTransport`, or the same one if the login brought no layer. What is written to the
+    old one below a layer would go out in clear, and nothing refuses it. The protocol hears of
     nothing but flow control while the login runs, and `connection_made` is not called again: tell
     it its transport.
 
@@ -50,9 +51,10 @@ async def authenticate_transport(
     :raises NegotiationError: policy and offer do not meet
     :raises ProtocolError: the peer broke the protocol, or closed the connection
     :raises UsageError: the transport is closing, or has a layer already; the exchange, or its
-        mechanism, was used before
+        mechanism, was used before; the protocol is of another kind
     :raises OSError: the transport broke
     """
+    require_kind("protocol", protocol, asyncio.Protocol, "an asyncio.Protocol")
     if has_layer(transport) or transport.is_closing():
         raise UsageError("the transport has a security layer, or is closing; connect anew")
     check_kind(exchange, Exchange)

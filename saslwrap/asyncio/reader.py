@@ -1,4 +1,4 @@
-"""What is not to be had of a `StreamReader`: its read-ahead, and its failure at the end."""
+"""What is not to be had of a `StreamReader`: who waits, its read-ahead, its failure at the end."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import asyncio
 from saslwrap.errors import SASLError
 from saslwrap.properties import MAX_MAXBUF
 
-__all__ = ["SASLStreamReader", "ended", "take"]
+__all__ = ["SASLStreamReader", "ended", "is_awaited", "take"]
 
 
 def ended(reader: asyncio.StreamReader) -> bool:
     """Whether the end was fed, read or not: `at_eof()` only tells it when all is read."""
     return bool(reader._eof)  # type: ignore[attr-defined]
+
+
+def is_awaited(reader: asyncio.StreamReader) -> bool:
+    """Whether a task waits in one of its calls: asyncio bears with no second one."""
+    return reader._waiter is not None  # type: ignore[attr-defined]
 
 
 async def take(reader: asyncio.StreamReader) -> bytes:

@@ -6,6 +6,7 @@ What makes it harder than it looks, and what is done about each:
     which gives all it holds at once; that goes into the layer before anything else does.
 *   An old writer that is collected closes its transport. The old pair is kept alive for as long as
     the transport is.
+*   An old writer that is written to would send in clear. It is retired: see `writer`.
 *   `old_writer.wait_closed()` waits for its protocol to hear of the connection's end. The old
     protocol is told, after the new one.
 """
@@ -19,19 +20,22 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, TypeAlias, cast
 
+from saslwrap._serving import check_serving
 from saslwrap.asyncio.drive import drive
-from saslwrap.asyncio.reader import SASLStreamReader, ended, take
-from saslwrap.asyncio.transport import SASLTransport, slide_under
+from saslwrap.asyncio.reader import SASLStreamReader, ended, is_awaited, take
+from saslwrap.asyncio.transport import SASLTransport, has_layer, slide_under
+from saslwrap.asyncio.writer import SASLStreamWriter, retire
 from saslwrap.context import Buffer, SecurityContext
-from saslwrap.errors import SASLError
+from saslwrap.errors import ContextBusyError, SASLError, UsageError, require_kind, require_number
 from saslwrap.exchange import Exchange, check_kind
 from saslwrap.mechanisms.channel_binding import channel_info
 
 __all__ = ["authenticate_streams", "open_connection", "start_sasl_streams", "start_server"]
 
-logger: Final = logging.getLogger(__name__)
+logger: Final = logging.getLogger("saslwrap.asyncio")
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+ErrorHandler: TypeAlias = Callable[[Exception, asyncio.StreamWriter], Awaitable[None] | None]
 
 #: The default of asyncio's own streams, in octets.
 LIMIT = 65536
@@ -47,14 +51,17 @@ async def start_sasl_streams(
 ) -> Streams:
     """Put a security layer under a pair of streams and return the pair to go on with.
 
-    The old pair is at its end: nothing comes from its reader, and its writer is not to be written
-    to, but its `wait_closed` works. What the reader had read ahead is not lost: it is the layer's.
+    The old pair is at its end: nothing comes from its reader, and whatever would send by its writer
+    is a `UsageError`, but its `close` and `wait_closed` work. The transport below is not guarded:
+    what is written to that, by `writer.transport` of the old pair too, goes out in clear. What the
+    reader had read ahead is not lost: it is the layer's.
 
     :param received: octets that were read from `reader` past the login's end: ciphertext
     :param limit: of the new reader, as in `asyncio.open_connection`
     :raises UsageError: the transport is closing, has a layer already, or has plaintext queued; the
-        context is closed, or has a layer already
+        context is closed, or has a layer already; the limit is no number from 1
     """
+    _check_limit(limit)
     return await _slide_under(reader, writer, context, received, limit)
 
 
@@ -75,6 +82,7 @@ async def _slide_under(
     protocol = asyncio.StreamReaderProtocol(new_reader, loop=loop)
     transport = cast("asyncio.Transport", writer.transport)  # which typeshed tells half of
     sealed = slide_under(transport, protocol, context, received, queue_is_ours=queue_is_ours)
+    retire(writer, sealed)
     wire = sealed._wire
     sealed.pause_reading()
     wire.former.append(former)
@@ -89,7 +97,7 @@ async def _slide_under(
         reader.feed_eof()
         wire.layer.receive_data(await reader.read())
     sealed.resume_reading()
-    return new_reader, asyncio.StreamWriter(sealed, protocol, new_reader, loop)
+    return new_reader, SASLStreamWriter(sealed, protocol, new_reader, loop)
 
 
 async def authenticate_streams(
@@ -103,7 +111,8 @@ async def authenticate_streams(
     """Log in, or be logged in to, over a pair of streams; return the pair to go on with.
 
     It is the same pair if the login brought no layer, and on a sealed pair, where the login travels
-    under the layer in force and the new layer replaces it (a rebind).
+    under the layer in force and the new layer replaces it (a rebind). Otherwise the old pair is at
+    its end, as after `start_sasl_streams`.
 
     After a login that was refused in good form the pair is usable, in its previous layer. After
     anything else its transport is aborted: a peer that broke the protocol or did not prove itself,
@@ -111,14 +120,18 @@ async def authenticate_streams(
 
     :param exchange: how the application protocol carries the login, such as `LDAPBind(mechanism)`
     :param received: octets of the login that were read from `reader` already
-    :param limit: of the new reader
+    :param limit: of the new reader, in octets
     :raises AuthenticationError: the login was refused, or the peer did not prove itself
     :raises NegotiationError: policy and offer do not meet
     :raises ProtocolError: the peer broke the protocol, or closed the connection
-    :raises UsageError: the exchange, or its mechanism, was used before
+    :raises UsageError: the exchange, or its mechanism, was used before; the pair is below a layer,
+        a login having returned another one to go on with; the limit is no number from 1
+    :raises ContextBusyError: another task waits for `reader`
     :raises OSError: the transport broke
     """
     check_kind(exchange, Exchange)
+    _check_limit(limit)
+    _check_free(reader, writer)
     exchange.begin(received)
     try:
         exchange.bind_channel(channel_info(writer.get_extra_info("ssl_object")))
@@ -134,6 +147,19 @@ async def authenticate_streams(
             exchange.abandon()
             writer.transport.abort()
         raise
+
+
+def _check_limit(limit: int) -> None:
+    require_number("limit", limit, 1)
+
+
+def _check_free(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Refuse a pair over which a login could only break the connection."""
+    transport = writer.transport
+    if has_layer(transport) and not isinstance(transport, SASLTransport):
+        raise UsageError("the pair is below a security layer; go on with the one that was returned")
+    if is_awaited(reader):
+        raise ContextBusyError("another task waits for this reader; log in when it is done")
 
 
 async def _log_in(
@@ -193,10 +219,13 @@ async def open_connection(
     """Connect and log in: `asyncio.open_connection` with a login. A failed one closes.
 
     :param exchange: how the application protocol carries the login
+    :param limit: of the reader, in octets
     :param options: as `loop.create_connection` takes them
     :raises SASLError: as `authenticate_streams`
     :raises OSError: the connection cannot be made
     """
+    check_kind(exchange, Exchange)
+    _check_limit(limit)
     reader, writer = await asyncio.open_connection(host, port, limit=limit, **options)
     try:
         return await authenticate_streams(reader, writer, exchange, limit=limit)
@@ -205,7 +234,7 @@ async def open_connection(
         raise
 
 
-async def _log_error(error: Exception, writer: asyncio.StreamWriter) -> None:
+def _log_error(error: Exception, writer: asyncio.StreamWriter) -> None:
     peer: object = "a peer"
     with suppress(AttributeError):  # uvloop, of one that was gone before it was accepted
         peer = writer.get_extra_info("peername")
@@ -221,8 +250,8 @@ async def start_server(
     port: int | None = None,
     *,
     make_exchange: Callable[[], Exchange],
-    authenticate_timeout: float = 30,
-    handle_error: Callable[[Exception, asyncio.StreamWriter], Awaitable[None]] = _log_error,
+    authenticate_timeout: float | None = 30,
+    handle_error: ErrorHandler | None = None,
     pass_exchange: bool = False,
     limit: int = LIMIT,
     **options: Any,
@@ -233,11 +262,17 @@ async def start_server(
     :param make_exchange: makes the server's exchange of one login
     :param pass_exchange: whether `client_connected_cb` gets the exchange too, as its third
         argument: it knows who logged in, `authcid` and `authzid`
-    :param authenticate_timeout: seconds that a login may take
+    :param authenticate_timeout: seconds that a login may take, None for no limit
     :param handle_error: called with the exception of a failed login and its writer, which is closed
-        afterwards; logs it, unless given
+        afterwards; a plain function or an async one. Without it the failure is logged
+    :param limit: of the readers, in octets
     :param options: as `loop.create_server` takes them
+    :raises UsageError: one of these is of another kind, or out of its range
+    :raises OSError: the address cannot be listened at
     """
+    require_kind("client_connected_cb", client_connected_cb, Callable, "a function")
+    check_serving(make_exchange, authenticate_timeout, handle_error)
+    _check_limit(limit)
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -246,14 +281,18 @@ async def start_server(
                 streams = await authenticate_streams(reader, writer, exchange, limit=limit)
         except Exception as error:
             try:
-                await handle_error(error, writer)
+                await _call(handle_error or _log_error, error, writer)
             finally:
                 writer.transport.abort()
             return
         arguments = (*streams, exchange) if pass_exchange else streams
         del exchange  # the login, with all that it took: the connection may last for days
-        served = client_connected_cb(*arguments)
-        if inspect.isawaitable(served):
-            await served
+        await _call(client_connected_cb, *arguments)
 
     return await asyncio.start_server(connected, host, port, limit=limit, **options)
+
+
+async def _call(function: Callable[..., Any], *arguments: object) -> None:
+    """Call what may be a plain function or an async one."""
+    if inspect.isawaitable(result := function(*arguments)):
+        await result

@@ -5,7 +5,8 @@
 
 `start_sasl` has the shape of `loop.start_tls`: it takes the transport from its protocol, and gives
 a new one for the application to use from then on. There is no handshake, so nothing is awaited;
-octets that were already read past the login are handed in as `received`.
+octets that were already read past the login are handed in as `received`. Nothing can keep others
+from the transport below, which is not ours: what they write to it goes out in clear.
 
 Outbound, `write` seals at once; what is written in a turn of the loop goes to the transport below
 in one buffer, as the turn ends or before (see `outbox`). Write limits, `pause_writing` and `drain`
@@ -20,11 +21,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from saslwrap.asyncio.wire import AppProtocol, Wire
 from saslwrap.context import Buffer, SecurityContext
-from saslwrap.errors import ProtocolError, SASLError, UsageError
+from saslwrap.errors import ProtocolError, SASLError, UsageError, require_kind
 from saslwrap.layer import SecurityLayer, next_layer
 
 __all__ = ["SASLTransport", "has_layer", "slide_under", "start_sasl"]
@@ -39,12 +40,13 @@ def start_sasl(
 ) -> SASLTransport:
     """Slide a security layer between a transport and a protocol (compare `loop.start_tls`).
 
-    :param transport: a connected transport, of asyncio or uvloop, over TLS too
+    :param transport: a connected transport, of asyncio or uvloop, over TLS too; what is written to
+        it afterwards would go out in clear, and nothing refuses it
     :param protocol: gets the plaintext; `connection_made` is not called, so tell it its transport
     :param context: of a login that is complete
     :param received: octets that were read past the login's end: ciphertext
     :raises UsageError: the transport is closing, has a layer already, or has plaintext queued; the
-        context is closed, or has a layer already
+        context is closed, or has a layer already; the protocol is of another kind
     """
     return slide_under(transport, protocol, context, received)
 
@@ -61,6 +63,7 @@ def slide_under(
 
     :param queue_is_ours: what is queued is the login's own last message, which goes out first
     """
+    _check_protocol(protocol)
     if transport.is_closing():
         raise UsageError("the transport is closing; connect anew")
     if has_layer(transport):
@@ -77,7 +80,12 @@ def slide_under(
     return sealed
 
 
-def has_layer(transport: asyncio.Transport) -> bool:
+def _check_protocol(protocol: object) -> None:
+    wanted = "an asyncio.Protocol or an asyncio.BufferedProtocol"
+    require_kind("protocol", protocol, AppProtocol, wanted)
+
+
+def has_layer(transport: asyncio.BaseTransport) -> bool:
     """Whether it is sealed, or has a layer above that would not see what is written to it."""
     return isinstance(transport, SASLTransport) or isinstance(transport.get_protocol(), Wire)
 
@@ -182,10 +190,12 @@ class SASLTransport(asyncio.Transport):
         return self._wire.transport.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Deliver to another protocol from now on."""
-        if not isinstance(protocol, AppProtocol):
-            raise UsageError("the protocol is an asyncio.Protocol or an asyncio.BufferedProtocol")
-        self._wire.protocol = protocol
+        """Deliver to another protocol from now on.
+
+        :raises UsageError: it is none that takes data
+        """
+        _check_protocol(protocol)
+        self._wire.protocol = cast("AppProtocol", protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """Get the protocol that is delivered to."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from saslwrap.errors import UsageError, require_kind
+from saslwrap.errors import UsageError, require_kind, require_maker
 from saslwrap.mechanism import ServerMechanism, require_name
 
 __all__ = ["Factories", "factories_by_name"]
@@ -25,23 +24,9 @@ def factories_by_name(mechanisms: Factories) -> dict[str, Callable[[], ServerMec
     factories: dict[str, Callable[[], ServerMechanism]] = {}
     for name, make in mechanisms.items():
         require_name(name)
-        require_kind(f"mechanisms[{name!r}]", make, Callable, "a function that makes one")
-        _require_no_arguments(name, make)
+        example = "lambda: DigestMD5Server(...)"
+        require_maker(f"mechanisms[{name!r}]", make, "a function that makes one", example)
         if name.upper() in factories:
             raise UsageError(f"mechanisms has {name.upper()} twice, in two spellings")
         factories[name.upper()] = make
     return factories
-
-
-def _require_no_arguments(name: str, make: Callable[[], ServerMechanism]) -> None:
-    if inspect.iscoroutinefunction(make) or inspect.isabstract(make):
-        raise UsageError(f"mechanisms[{name!r}] makes no mechanism: it is async, or abstract")
-    try:
-        inspect.signature(make).bind()
-    except TypeError:
-        raise UsageError(
-            f"mechanisms[{name!r}] is called without arguments, and cannot be; give it those that "
-            "it needs: lambda: DigestMD5Server(...)"
-        ) from None
-    except ValueError:  # of some that are written in C nobody knows
-        pass

@@ -20,10 +20,16 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from saslwrap.context import Buffer, SecurityContext, octets
-from saslwrap.errors import ContextBusyError, SASLError, UsageError, half_made_too
+from saslwrap.errors import (
+    ContextBusyError,
+    SASLError,
+    UsageError,
+    half_made_too,
+    require_kind,
+)
 from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, check_kind
 from saslwrap.layer import ClearLayer, Layer, SecurityLayer, next_layer
 from saslwrap.mechanisms.channel_binding import channel_info
@@ -35,6 +41,17 @@ __all__ = ["SASLSocket", "authenticate_socket"]
 CHUNK = 65536
 
 
+@runtime_checkable
+class _Socket(Protocol):
+    """What is a socket: those of other libraries will do, whose classes are their own."""
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def gettimeout(self) -> float | None: ...
+
+
 class SASLSocket:
     """A socket over a socket and a security layer.
 
@@ -42,13 +59,14 @@ class SASLSocket:
     :param context: the context of a completed login, None for no layer (yet)
     :param received: octets that were read from `sock` past the login's end: ciphertext, with a
         context
-    :raises UsageError: the context is closed, or has a layer already
+    :raises UsageError: the context is closed, or has a layer already; `sock` is no socket
     :ivar sock: the socket below
     """
 
     def __init__(
         self, sock: socket.socket, context: SecurityContext | None, *, received: Buffer = b""
     ) -> None:
+        require_kind("sock", sock, _Socket, "a connected socket")
         self.sock: Final = sock
         self._layer: Layer = ClearLayer() if context is None else SecurityLayer(context)
         self._layer.receive_data(received)
@@ -63,6 +81,10 @@ class SASLSocket:
         with _only_one(self._sending, "sending to"), _only_one(self._receiving, "receiving from"):
             tls = self.sock if isinstance(self.sock, ssl.SSLSocket) else None
             check_kind(exchange, Exchange)
+            if self.gettimeout() == 0:
+                raise UsageError(
+                    "a login waits for answers, which this socket does not; settimeout() first"
+                )
             exchange.begin(received)
             try:
                 exchange.bind_channel(channel_info(tls))
@@ -330,12 +352,17 @@ def authenticate_socket(
     (`exchange.trailing_data` has what was read past the refusal from a plain socket). After
     anything else it is closed: a peer that broke the protocol or did not prove itself, a time-out.
 
+    The socket returned owns `sock` from now on, which is the one below: what is sent by `sock`
+    itself would go out in clear below a layer, and nothing refuses it.
+
+    :param sock: a connected socket that waits, with a timeout or without
     :param exchange: how the application protocol carries the login, such as `LDAPBind(mechanism)`
     :param received: octets of the login that were read from `sock` already
     :raises AuthenticationError: the login was refused, or the peer did not prove itself
     :raises NegotiationError: policy and offer do not meet
     :raises ProtocolError: the peer broke the protocol, or closed the connection
-    :raises UsageError: the exchange, or its mechanism, was used before
+    :raises UsageError: the exchange, or its mechanism, was used before; `sock` is no socket, or one
+        that does not wait
     :raises OSError: the socket broke, or its timeout passed
     """
     sealed = sock if isinstance(sock, SASLSocket) else SASLSocket(sock, None)

@@ -274,6 +274,24 @@ async def test_f5_queue_of_a_stream_writer_goes_out_before_the_login(sockets: So
     writer.close()
 
 
+@only("streams")
+async def test_f5_old_stream_writer_sends_nothing_under_the_layer(sockets: Sockets) -> None:
+    """Guard: saslwrap/asyncio/streams.py: retire(writer, sealed)"""
+    streams = await asyncio.open_connection(sock=sockets[0])
+    intruder = Intruder(sockets[1], is_client=False)
+    _, writer = await at_once(
+        partial(authenticate_streams, *streams, client_exchange()),
+        partial(intruder.carry, server_exchange()),
+    )
+    with pytest.raises(UsageError, match="in clear"):
+        streams[1].write(CLEAR)
+    with pytest.raises(UsageError, match="below a security layer"):
+        await authenticate_streams(*streams, client_exchange())
+    writer.write(b"sealed")
+    assert await in_thread(partial(intruder.receive, 6)) == b"sealed"
+    writer.close()
+
+
 @only("protocol")
 async def test_f5_queue_of_a_transport_is_not_overtaken(sockets: Sockets) -> None:
     """Guard: saslwrap/asyncio/transport.py: if not queue_is_ours and ("""
