@@ -104,6 +104,7 @@ class Mechanism(ABC):
         :raises SASLError: a former step failed, with its type and text
         :raises TypeError: the message is no buffer; nothing was spent
         """
+        # Always a copy: provider libraries write into what they are given.
         given = None if message is None else octets(message).tobytes()
         if not self._at_work.acquire(blocking=False):
             raise ContextBusyError(

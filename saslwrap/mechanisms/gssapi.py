@@ -97,7 +97,7 @@ class _Negotiation:
 
     def unwrap(self, message: bytes | None) -> tuple[int, int, bytes]:
         """Read the peer's: bits, its maxbuf, and what follows."""
-        plain, encrypted = self._gss.unwrap(memoryview(message or b"").tobytes())
+        plain, encrypted = self._gss.unwrap(message or b"")
         if encrypted or len(plain) < 4:
             raise MalformedMessageError(
                 "the peer's word on layers is not as RFC 4752 section 3 has it: four octets or "

@@ -249,7 +249,7 @@ KERBEROS_GUARDS: list[tuple[str, Guard]] = [
     ),
     (
         C + "word_on_layers_is_left_as_it_is[server]",
-        Guard(GSSAPI, 'memoryview(message or b"").tobytes()', 'message or b""'),
+        Guard(MECHANISM, "octets(message).tobytes()", "bytes(message)"),
     ),
     (C + "context_without_sequence_is_offered_no_layer[replay detection]", sequence_unasked),
     (C + "context_without_sequence_is_refused_by_spnego[neither]", sequence_unasked),

@@ -179,7 +179,7 @@ def test_c10_token_of_the_caller_is_left_as_it_is(layer: str, role: Role) -> Non
 @both_roles
 @kerberos
 def test_c10_word_on_layers_is_left_as_it_is(role: Role) -> None:
-    """Guard: saslwrap/mechanisms/gssapi.py: memoryview(message or b"").tobytes()"""
+    """Guard: saslwrap/mechanism.py: octets(message).tobytes()"""
     login = attacked(role, properties=SIGNED)
     message = login.peer.wrap(word(INT), encrypt=False).data
     before = bytes(bytearray(message))
