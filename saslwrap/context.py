@@ -204,7 +204,7 @@ class SecurityContext:
             with octets(message) as message:
                 return self._guarded(self._sealing, "sealer", self._seal, message)
         except BaseException as error:
-            message = b""  # neither this frame nor one below is to show what was refused
+            del message  # neither this frame nor one below is to show what was refused
             raise error.with_traceback(None)  # noqa: B904 - as in _guarded
 
     def unseal(self, token: Buffer) -> bytes:

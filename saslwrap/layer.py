@@ -98,7 +98,7 @@ class SecurityLayer:
         try:
             return _cut(data, BATCH_FRAMES * self.context.stream_sizes.maximum_message)
         except BaseException as error:
-            data = b""  # as in send_data
+            del data  # as in send_data
             raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
     def send_data(self, data: Buffer) -> list[Buffer]:
@@ -230,7 +230,7 @@ class SecurityLayer:
             self._plaintext = octets(plaintext).tobytes() + self._plaintext[self._offset :]
             self._offset = 0
         except BaseException as error:
-            plaintext = b""
+            del plaintext
             raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
     def _take(self, max_bytes: int) -> bytes:
@@ -292,7 +292,7 @@ class ClearLayer:
             view = octets(data)
             return [view] if len(view) else []
         except BaseException as error:
-            data = b""
+            del data
             raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
     def receive_data(self, data: Buffer) -> None:
@@ -337,7 +337,7 @@ class ClearLayer:
         try:
             self._buffer[:0] = octets(plaintext)
         except BaseException as error:
-            plaintext = b""
+            del plaintext
             raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
     def __repr__(self) -> str:

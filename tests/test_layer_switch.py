@@ -77,7 +77,7 @@ def test_without_a_layer_what_was_not_read_can_be_taken_out_or_put_back() -> Non
 def test_without_a_layer_a_read_of_no_size_is_refused(size: Any) -> None:
     layer = ClearLayer()
     layer.receive_data(b"hello")
-    with pytest.raises(UsageError, match=r"^max_bytes is a whole number from 1, not "):
+    with pytest.raises(UsageError, match=f" from 1, not ({size}|{type(size).__name__})$"):
         layer.read(size)
     assert layer.read() == b"hello"
 

@@ -103,7 +103,7 @@ GUARDS: list[tuple[str, Guard]] = [
     ),
     (
         G + "6_traceback_of_a_message_that_is_refused_holds_no_plaintext",
-        Guard(CONTEXT, 'message = b""  # neither', "pass  # neither"),
+        Guard(CONTEXT, "del message  # neither", "pass  # neither"),
     ),
     (
         G + "6_traceback_of_a_message_that_is_refused_holds_no_plaintext",
@@ -123,7 +123,7 @@ GUARDS: list[tuple[str, Guard]] = [
     ),
     (
         G + "6_traceback_of_a_send_of_no_buffer_holds_no_plaintext",
-        Guard(LAYER, 'data = b""  # as in', "pass  # as in"),
+        Guard(LAYER, "del data  # as in", "pass  # as in"),
     ),
     (
         G + "6_traceback_of_a_second_writer_holds_no_plaintext",

@@ -271,7 +271,7 @@ def test_g6_traceback_of_an_interrupt_holds_no_plaintext() -> None:
 
 
 def test_g6_traceback_of_a_message_that_is_refused_holds_no_plaintext() -> None:
-    """Guard: saslwrap/context.py: message = b"" # neither
+    """Guard: saslwrap/context.py: del message # neither
     Guard: saslwrap/context.py: raise error.with_traceback(None) # noqa: B904 - as
     """
     context = victim("rc4").context
@@ -320,7 +320,7 @@ def test_g6_traceback_of_a_failed_send_holds_no_plaintext(
 
 def test_g6_traceback_of_a_send_of_no_buffer_holds_no_plaintext() -> None:
     """Guard: saslwrap/layer.py: error.__traceback__ = None
-    Guard: saslwrap/layer.py: data = b"" # as in
+    Guard: saslwrap/layer.py: del data # as in
     """
     given: Any = [b"plaintext that nobody may see"]
     layer = layer_pair("rc4").client
