@@ -176,7 +176,7 @@ def test_a_login_that_times_out_closes(sockets: Sockets) -> None:
     assert sockets[0].fileno() == -1
 
 
-@pytest.mark.parametrize("given", [None, "socket", 5])
+@pytest.mark.parametrize("given", [None, "socket", 5, socket.socket])
 def test_what_is_no_socket_is_refused(given: Any) -> None:
     exchange = LDAPBind(wrong_password())
     with pytest.raises(UsageError, match="sock is a connected socket, not") as caught:

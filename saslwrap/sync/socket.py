@@ -20,7 +20,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 
 from saslwrap.context import Buffer, SecurityContext, octets
 from saslwrap.errors import (
@@ -41,15 +41,14 @@ __all__ = ["SASLSocket", "authenticate_socket"]
 CHUNK = 65536
 
 
-@runtime_checkable
-class _Socket(Protocol):
-    """What is a socket: those of other libraries will do, whose classes are their own."""
+def _require_socket(sock: object) -> None:
+    """Refuse what is no socket. Those of other libraries are some, and so is what passes calls on.
 
-    def recv(self, size: int, /) -> bytes: ...
-
-    def sendall(self, data: bytes, /) -> None: ...
-
-    def gettimeout(self) -> float | None: ...
+    :raises UsageError: it is none
+    """
+    calls = ("recv", "sendall", "gettimeout")
+    if isinstance(sock, type) or not all(hasattr(sock, call) for call in calls):
+        require_kind("sock", sock, socket.socket, "a connected socket")
 
 
 class SASLSocket:
@@ -66,7 +65,7 @@ class SASLSocket:
     def __init__(
         self, sock: socket.socket, context: SecurityContext | None, *, received: Buffer = b""
     ) -> None:
-        require_kind("sock", sock, _Socket, "a connected socket")
+        _require_socket(sock)
         self.sock: Final = sock
         self._layer: Layer = ClearLayer() if context is None else SecurityLayer(context)
         self._layer.receive_data(received)
