@@ -233,6 +233,11 @@ def half_made_too(describe: Callable[[T], str]) -> Callable[[T], str]:
     return describing
 
 
+def is_async(function: Any) -> bool:
+    """Whether a call gives a coroutine: it is an async function, or its `__call__` is one."""
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+
+
 def require_maker(name: str, make: Any, wanted: str, example: str) -> None:
     """Refuse what cannot be called without arguments to make a thing at once.
 
@@ -241,7 +246,7 @@ def require_maker(name: str, make: Any, wanted: str, example: str) -> None:
     :raises UsageError: it is no function, an async one, an abstract class, or it needs arguments
     """
     require_kind(name, make, Callable, wanted)
-    if inspect.iscoroutinefunction(make) or inspect.iscoroutinefunction(type(make).__call__):
+    if is_async(make):
         raise UsageError(f"{name} is {wanted}, not an async one")
     if inspect.isabstract(make):
         raise UsageError(f"{name} is {wanted}, not an abstract class")

@@ -21,6 +21,7 @@ MODULES = sorted(file.relative_to(SOURCE).as_posix() for file in SOURCE.rglob("*
 INTERNAL = {
     "errors.py": {
         "half_made_too",
+        "is_async",
         "one_line",
         "require_kind",
         "require_maker",

@@ -11,12 +11,7 @@ from base64 import b64encode
 from collections.abc import Generator
 from typing import ClassVar
 
-from saslwrap.errors import (
-    AuthenticationError,
-    ProtocolError,
-    SASLError,
-    require_kind,
-)
+from saslwrap.errors import AuthenticationError, ProtocolError, SASLError, require_kind
 from saslwrap.exchange import Event, Script, Send, check_kind, transport_survives
 from saslwrap.mechanism import ClientMechanism
 from saslwrap.protocols._lines import Lines

@@ -15,15 +15,15 @@ from saslwrap.exchange import Event
 from saslwrap.mechanism import Mechanism
 from saslwrap.protocols._lines import Lines
 
-__all__ = ["Strings", "Word", "literal", "quoted", "string"]
+__all__ = ["QUOTED_LIMIT", "Strings", "Word", "literal", "quoted", "string"]
 
 #: A word of the protocol's or a parenthesis; what a string says, as octets.
 Word: TypeAlias = str | bytes
 
 #: The longest quoted string, in octets (RFC 5804 section 4).
-_QUOTED_LIMIT: Final = 1024
+QUOTED_LIMIT: Final = 1024
 
-_QUOTABLE: Final = re.compile(rb"[^\\\"\r\n\0]{,%d}" % _QUOTED_LIMIT)
+_QUOTABLE: Final = re.compile(rb"[^\\\"\r\n\0]{,%d}" % QUOTED_LIMIT)
 _LITERAL: Final = re.compile(rb"\{([0-9]{1,10})\+?\}\r\n\Z")
 _WORD: Final = re.compile(
     rb'"(?P<quoted>(?:[^"\\\r\n\0]|\\["\\])*)"'

@@ -19,13 +19,7 @@ import re
 from collections.abc import Callable, Generator, Mapping
 from typing import Final
 
-from saslwrap.errors import (
-    MalformedMessageError,
-    ProtocolError,
-    UsageError,
-    one_line,
-    require_kind,
-)
+from saslwrap.errors import MalformedMessageError, ProtocolError, UsageError, one_line, require_kind
 from saslwrap.exchange import Event, Script
 from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.protocols._login import LineLogin

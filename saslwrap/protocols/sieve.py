@@ -27,12 +27,9 @@ from saslwrap.mechanism import ClientMechanism, ServerMechanism
 from saslwrap.protocols._follow_up import FollowUp
 from saslwrap.protocols._login import LineLogin
 from saslwrap.protocols._login_server import Answers, LineLoginServer
-from saslwrap.protocols._strings import Strings, Word, literal, quoted, string
+from saslwrap.protocols._strings import QUOTED_LIMIT, Strings, Word, literal, quoted, string
 
 __all__ = ["SieveAuthenticate", "SieveAuthenticateServer"]
-
-#: The longest text of a capability, in octets (RFC 5804 section 4).
-_TEXT_LIMIT: Final = 1024
 
 _NONE: Final[Mapping[str, str | None]] = MappingProxyType({})
 
@@ -170,7 +167,7 @@ class SieveAuthenticateServer(LineLoginServer, Strings):
     :ivar greeting: the capabilities as octets, and OK: what a client is to hear first, and again
         under the layer
     :raises UsageError: a name that SASL does not allow, what makes no mechanism, or a capability
-        that is SASL, no text, or more than a line of it
+        that is SASL, said twice, no text, or more than a line of it
     """
 
     _VERB = "AUTHENTICATE"
@@ -260,9 +257,9 @@ def _capability_lines(capabilities: Mapping[str, str | None]) -> Iterator[str]:
         texts = [name] if value is None else [name, value]
         for text in texts:
             require_kind(f"what is in capabilities[{name!r}]", text, str)
-            if not text.isprintable() or len(text.encode()) > _TEXT_LIMIT:
+            if not text.isprintable() or len(text.encode()) > QUOTED_LIMIT:
                 raise UsageError(
-                    f"a capability is one line of at most {_TEXT_LIMIT} octets, not {text[:80]!r}"
+                    f"a capability is one line of at most {QUOTED_LIMIT} octets, not {text[:80]!r}"
                 )
         if not name or name.upper() in said:
             raise UsageError(

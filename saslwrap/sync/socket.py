@@ -23,13 +23,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from saslwrap.context import Buffer, SecurityContext, octets
-from saslwrap.errors import (
-    ContextBusyError,
-    SASLError,
-    UsageError,
-    half_made_too,
-    require_kind,
-)
+from saslwrap.errors import ContextBusyError, SASLError, UsageError, half_made_too, require_kind
 from saslwrap.exchange import Done, Exchange, NeedData, Send, Step, check_kind
 from saslwrap.layer import ClearLayer, Layer, SecurityLayer, next_layer
 from saslwrap.mechanisms.channel_binding import channel_info

@@ -13,7 +13,6 @@ nobody has. What a login is checked against is our own challenge, never what the
 
 from __future__ import annotations
 
-import inspect
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from hmac import compare_digest
@@ -23,6 +22,7 @@ from saslwrap.errors import (
     MalformedMessageError,
     NegotiationError,
     UsageError,
+    is_async,
     require_kind,
 )
 from saslwrap.mechanism import ServerMechanism
@@ -51,10 +51,6 @@ __all__ = ["DigestMD5Server"]
 
 def _random_nonce() -> str:
     return secrets.token_urlsafe(24)
-
-
-def _is_async(function: Callable[..., object]) -> bool:
-    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
 
 
 class DigestMD5Server(ServerMechanism):
@@ -97,7 +93,7 @@ class DigestMD5Server(ServerMechanism):
     ) -> None:
         super().__init__()
         require_md5()
-        if not callable(get_secret) or _is_async(get_secret):
+        if not callable(get_secret) or is_async(get_secret):
             raise UsageError(
                 "get_secret is a plain function; with may_block=True it runs in a thread, from "
                 "where an async store is reached: by anyio.from_thread.run under saslwrap.anyio, "
